@@ -1,0 +1,190 @@
+"""The command line. Heavy libraries are imported by the command that needs them, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hf_smalldata.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from hf_smalldata.recipe import Recipe
+
+app = typer.Typer(name="hf-smalldata", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a name from `list recipes`.")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. train.learning_rate=1e-3")]
+
+
+@app.callback()
+def about() -> None:
+    """A few labelled rows and a pretrained model in; a model whose quality is honestly known out."""
+
+
+@app.command()
+def train(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...",
+                     help="A recipe and settings that override it; without one, give --task, --model, --data.")] = None,
+    task: Annotated[str | None, typer.Option(help="A pipeline tag, e.g. text-classification.")] = None,
+    model: Annotated[str | None, typer.Option(help="A Hub id, a folder or a bundled name.")] = None,
+    data: Annotated[str | None, typer.Option(help="A Hub id, a file, a folder or a bundled name.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The Run's folder. [default: runs/<recipe or data>]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a Run that is there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training that saved.")] = False,
+) -> None:  # fmt: skip
+    """Train, score beside baselines, and save an ordinary model folder."""
+    recipe, name = _recipe(list(words or []), {"task": task, "model.name": model, "data.name": data})
+    with _session() as (main, console):
+        if main and name is None:
+            console.print("[dim]# the recipe that was made; keep it as a file to change it[/dim]")
+            console.print(recipe.to_yaml(), markup=False, highlight=False)
+        from hf_smalldata import pipeline
+        from hf_smalldata.evaluation.report import comparisons, table
+
+        place = output or (Path("runs") / Path(name).stem if name else pipeline.default_output(recipe))
+        run = pipeline.train(recipe, place, overwrite=overwrite, resume=resume)
+        if main:
+            console.print(table(run.metrics))
+            for sentence in comparisons(run.metrics):
+                console.print(sentence, markup=False, highlight=False)
+            console.print(f"saved and proven to reload: {place}", markup=False, highlight=False)
+            console.print(f"  hf-smalldata predict {place} …", markup=False, highlight=False)
+            console.print(f'  transformers.pipeline("{recipe.task}", model="{place}")', markup=False, highlight=False)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A Run's folder.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Texts or image files; or one csv, tsv, jsonl, parquet or folder.")
+    ],
+    top_k: Annotated[int, typer.Option(min=1, help="Labels shown for each input.")] = 1,
+    output: Annotated[Path | None, typer.Option(help="A .csv or .jsonl to write instead of printing.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that is there.")] = False,
+) -> None:
+    """Label new rows with a Run."""
+    with _session() as (_, console):
+        from hf_smalldata.prediction import predict as label
+        from hf_smalldata.prediction import read_inputs, write_predictions
+        from hf_smalldata.run import Run
+
+        opened = Run.open(run)
+        if output is not None and output.exists() and not overwrite:
+            raise UserError(f"--output: {output} exists; choose another file or pass --overwrite")
+        names, values = read_inputs(opened, inputs)
+        answers = label(opened, values, top_k)
+        if output is not None:
+            write_predictions(output, names, answers)
+            console.print(f"{len(answers)} rows written to {output}", markup=False, highlight=False)
+            return
+        for name, answer in zip(names, answers, strict=True):
+            shown = "  ".join(f"{each['label']} {each['score']:.3f}" for each in answer)
+            print(f"{shown}\t{name}")
+
+
+@app.command("list")
+def list_names(what: Annotated[str, typer.Argument(metavar="techniques|tasks|recipes")]) -> None:
+    """Name the techniques, tasks or recipes that there are."""
+    from rich.console import Console
+
+    from hf_smalldata.catalogue import CATALOGUES
+
+    if what not in CATALOGUES:
+        raise UserError(f"cannot list '{what}'{did_you_mean(what, CATALOGUES)}")
+    for name, text in CATALOGUES[what]():
+        Console().print(f"[bold]{name}[/bold]  {text}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def show(recipe: RecipeName, settings: Settings = None) -> None:
+    """Print a recipe with every default spelled out, and the hooks that each technique uses."""
+    found, _ = _recipe([recipe, *(settings or [])], {})
+    print(found.to_yaml(), end="")
+    for technique in found.techniques:
+        print(f"# {technique.name}: {', '.join(technique.hooks())}  {technique.paper}")
+
+
+@app.command()
+def copy(
+    recipe: RecipeName,
+    target: Annotated[Path, typer.Argument(help="The file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Copy a recipe, comments and all, to a file of your own."""
+    from hf_smalldata.catalogue import find_recipe
+
+    source = find_recipe(recipe)
+    place = target / source.name if target.is_dir() else target
+    if place.exists() and not overwrite:
+        raise UserError(f"{place} exists; choose another name or pass --overwrite")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, place)
+    print(place)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one message for what the user can mend."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        print(f"error: cannot write {error.filename or 'the output'}: {error.strerror}; nothing was left behind",
+              file=sys.stderr)  # fmt: skip
+        sys.exit(2)
+
+
+def _recipe(words: list[str], options: dict[str, str | None]) -> tuple[Recipe, str | None]:
+    """Words and options -> a recipe and its file's name, None when it was made from options alone."""
+    from hf_smalldata.catalogue import find_recipe
+    from hf_smalldata.recipe import Recipe, override
+
+    name = words.pop(0) if words and "=" not in words[0] else None
+    stray = [word for word in words if "=" not in word]
+    if stray:
+        raise UserError(f"expected KEY=VALUE after the recipe, got {' '.join(stray)}")
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    if name is not None:
+        return Recipe.read(find_recipe(name), given + words), name
+    missing = [f"--{key.split('.')[0]}" for key, value in options.items() if value is None]
+    stated = {word.partition("=")[0] for word in words}
+    wanted = [flag for flag in missing if not any(key.split(".")[0] == flag[2:] for key in stated)]
+    if wanted:
+        raise UserError(f"give a recipe, or {', '.join(wanted)} as well")
+    return Recipe.parse(override({}, given + words), "the command line"), None
+
+
+class _session:
+    """Messages through rich, from the main process only; libraries keep quiet."""
+
+    def __enter__(self) -> tuple[bool, Any]:
+        import os
+        import warnings
+
+        import datasets
+        import transformers
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        main = int(os.environ.get("RANK", "0")) == 0
+        console = Console()
+        logger = logging.getLogger("hf_smalldata")
+        logger.handlers = [RichHandler(console=Console(stderr=True), show_time=False, show_path=False)]
+        logger.setLevel(logging.INFO if main else logging.ERROR)
+        transformers.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        datasets.disable_progress_bars()
+        warnings.filterwarnings("ignore", category=FutureWarning)  # of one library about another, not the user's doing
+        return main, console
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("hf_smalldata").handlers = []

@@ -1,0 +1,47 @@
+"""The `data:` section of a recipe: where the rows come from, how they are read, split and drawn."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+
+class DataSpec(BaseModel):
+    """Rows and how few of them to learn from. A source is a Hub id, a file, a folder or a `bundled/` name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = None  # one source for all splits
+    config: str | None = None  # the Hub dataset's configuration
+    revision: str | None = None  # the Hub dataset's revision
+    train: str | None = None  # a source for this split alone
+    validation: str | None = None
+    test: str | None = None
+    input_column: str | None = None  # guessed by name and content when not given
+    text_pair_column: str | None = None  # second text of a sentence pair
+    label_column: str | tuple[str, ...] | None = None  # several 0/1 columns mean multi-label
+    label_separator: str | None = None  # 'a;b' in one cell means multi-label
+    problem_type: ProblemType | None = None  # as in a transformers config; guessed from the labels when not given
+    group: str | None = None  # rows that share this column's value stay in one split
+    delimiter: str | None = None  # of csv files; found when not given
+    encoding: str = "utf-8"
+    labels_per_class: PositiveInt | None = None  # draw this many training rows a class
+    fraction: float | None = Field(default=None, gt=0, le=1)  # or this share of the training rows
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)  # held out when the source has no test rows
+    validation_fraction: float = Field(default=0.0, ge=0, lt=1)  # held out of the training rows
+    split_seed: int = 0  # of the held-out rows; `seeds` draw the training rows
+    class_weights: Literal["none", "auto"] | dict[str, float] = "none"
+    rows: str | None = None  # rows.json of a Run: use exactly its splits and draws
+
+    @model_validator(mode="after")
+    def _one_source_and_one_budget(self) -> DataSpec:
+        if self.name is None and self.train is None:
+            raise ValueError("give `name` or `train`: a Hub id, a file, a folder or a bundled name")
+        if self.name is not None and self.train is not None:
+            raise ValueError("give `name` (all splits) or `train` (this split alone), not both")
+        if self.labels_per_class is not None and self.fraction is not None:
+            raise ValueError("give `labels_per_class` or `fraction`, not both")
+        return self

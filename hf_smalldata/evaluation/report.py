@@ -1,0 +1,72 @@
+"""A Run's results as a table for the terminal and as markdown for its card. Every figure is read from metrics.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from hf_smalldata.evaluation.summary import MODEL
+
+TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1", "mcc": "MCC", "log_loss": "log-loss",
+          "ece": "ECE", "rmse": "RMSE", "spearman": "Spearman"}  # fmt: skip
+
+
+def rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """Header and a line for each metric: the model, then its baselines."""
+    results = metrics["results"]
+    lines = [["", *(metrics["model"] if who == MODEL else who for who in results)]]
+    for name in results[MODEL]:
+        lines.append([TITLES[name], *(show(values[name]) for values in results.values())])
+    return lines
+
+
+def comparisons(metrics: Mapping[str, Any]) -> list[str]:
+    """One sentence a baseline: how much better, and whether that is more than chance."""
+    sentences = []
+    for name, found in metrics["versus"].items():
+        interval = found["over_rows_and_seeds"]
+        verdict = "not resolved: the interval includes 0"
+        if interval["low"] is not None and interval["low"] > 0:
+            verdict = "better"
+        elif interval["high"] is not None and interval["high"] < 0:
+            verdict = "worse: ship the baseline, or give the model more rows"
+        sentences.append(f"{found['score']} against {name}: {show(interval, sign=True)} - {verdict}")
+    return sentences
+
+
+def table(metrics: Mapping[str, Any]) -> Table:
+    """The results for the terminal."""
+    header, *lines = rows(metrics)
+    shown = Table(title=None, caption=f"{setting(metrics)}; {metrics['interval']}", caption_justify="left")
+    for index, title in enumerate(header):
+        shown.add_column(title, justify="left" if index == 0 else "right", overflow="fold")
+    for line in lines:
+        shown.add_row(*line)
+    return shown
+
+
+def markdown(metrics: Mapping[str, Any]) -> str:
+    """The results for a model card."""
+    header, *lines = rows(metrics)
+    parts = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    parts += ["| " + " | ".join(line) + " |" for line in lines]
+    parts += ["", f"{setting(metrics)}; {metrics['interval']}.", ""]
+    parts += [f"- {sentence}" for sentence in comparisons(metrics)]
+    return "\n".join(parts)
+
+
+def setting(metrics: Mapping[str, Any]) -> str:
+    """How many rows and seeds the figures rest on."""
+    count, seeds = metrics["rows"], len(metrics["seeds"])
+    return f"{count['train']} training rows, {count['test']} test rows, {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def show(interval: Mapping[str, float | None], sign: bool = False) -> str:
+    """`0.943 (0.921 to 0.962)`; without bounds the value alone."""
+    form = "{:+.3f}" if sign else "{:.3f}"
+    value = form.format(interval["value"])
+    if interval["low"] is None or interval["high"] is None:
+        return value
+    return f"{value} ({form.format(interval['low'])} to {form.format(interval['high'])})"

@@ -1,0 +1,141 @@
+"""What a Run says of itself: results with intervals over seeds or test rows, beside the baselines on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.evaluation.intervals import (
+    Array,
+    Interval,
+    paired_bootstrap_difference,
+    paired_difference,
+    t_interval,
+)
+from hf_smalldata.evaluation.metrics import MAIN_METRIC, intervals, metric_names, per_class, score
+
+MODEL = "model"  # our own row among the results
+
+Predictions = Mapping[int, Array]  # seed -> probabilities (N, C), or values (N, 1) for regression
+
+
+def summarise(
+    labels: Sequence[str],
+    problem_type: ProblemType,
+    references: Array,
+    predicted: Predictions,
+    others: Mapping[int, Mapping[str, Array]],
+    facts: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The results part of metrics.json.
+
+    With one seed intervals speak of the test rows (Wilson for accuracy, bootstrap for the rest), with several of the
+    seeds (Student's t). Differences are the model minus a baseline on the same rows, paired.
+
+    Args:
+        labels: class names, () for regression.
+        problem_type: as in a transformers config.
+        references: of the test rows: class indices (N,), multi-hot (N, C) or values (N,).
+        predicted: the model's predictions by seed.
+        others: the baselines' predictions by seed and name.
+        facts: one entry a seed, to which its metrics are added.
+    """
+    by_name: dict[str, Predictions] = {MODEL: predicted}
+    for name in next(iter(others.values())):
+        by_name[name] = {seed: others[seed][name] for seed in predicted}
+    flat = {
+        name: {seed: _flat(values, problem_type) for seed, values in each.items()} for name, each in by_name.items()
+    }
+    results = {name: _with_intervals(each, references, problem_type) for name, each in flat.items()}
+    seeds = list(predicted)
+    runs = [{**fact, **score(flat[MODEL][fact["seed"]], references, problem_type)} for fact in facts]
+    summary: dict[str, Any] = {
+        "problem_type": problem_type,
+        "main_metric": MAIN_METRIC[problem_type],
+        "seeds": seeds,
+        "interval": "95 %, Student's t over seeds" if len(seeds) > 1 else "95 %, Wilson or bootstrap over test rows",
+        "results": results,
+        "versus": {name: _versus(flat[MODEL], flat[name], references, problem_type) for name in flat if name != MODEL},
+        "runs": runs,
+    }
+    if problem_type == "single_label_classification":
+        summary["per_class"] = per_class(flat[MODEL][seeds[0]], references, labels)
+    return summary
+
+
+def predictions_table(
+    test: Dataset, labels: Sequence[str], problem_type: ProblemType, predicted: Predictions
+) -> pd.DataFrame:
+    """One line for each test row and seed: id, seed, label, prediction, and a `score: <label>` for each label."""
+    parts = []
+    for seed, values in predicted.items():
+        frame = pd.DataFrame({"id": test["id"], "seed": seed})
+        if problem_type == "regression":
+            frame["label"], frame["prediction"] = test["label"], np.asarray(values)[:, 0]
+        elif problem_type == "single_label_classification":
+            frame["label"] = [labels[index] for index in test["label"]]
+            frame["prediction"] = [labels[index] for index in np.argmax(values, -1)]
+        else:
+            frame["label"] = [_names(np.asarray(row) > 0.5, labels) for row in test["label"]]
+            frame["prediction"] = [_names(row >= 0.5, labels) for row in values]
+        for index, label in enumerate(labels):
+            frame[f"score: {label}"] = np.asarray(values)[:, index]
+        parts.append(frame)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _names(chosen: Any, labels: Sequence[str]) -> list[str]:
+    return [label for label, yes in zip(labels, chosen, strict=True) if yes]
+
+
+def _flat(values: Array, problem_type: ProblemType) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    return array.reshape(len(array)) if problem_type == "regression" else array
+
+
+def _with_intervals(
+    predictions: Mapping[int, Array], references: Array, problem_type: ProblemType
+) -> dict[str, dict[str, float | None]]:
+    """Metric -> value, low, high; bounds are None where they cannot be told."""
+    if len(predictions) == 1:
+        found = intervals(next(iter(predictions.values())), references, problem_type)
+    else:
+        scores = [score(each, references, problem_type) for each in predictions.values()]
+        found = {name: t_interval([each[name] for each in scores]) for name in metric_names(problem_type)}
+    return {name: _plain(interval) for name, interval in found.items()}
+
+
+def _versus(
+    model: Mapping[int, Array], other: Mapping[int, Array], references: Array, problem_type: ProblemType
+) -> dict[str, Any]:
+    """Model minus baseline in the score of a row: over test rows and seeds together, and over seeds alone."""
+    ours = np.stack([_row_scores(each, references, problem_type) for each in model.values()])
+    theirs = np.stack([_row_scores(each, references, problem_type) for each in other.values()])
+    both = _plain(paired_bootstrap_difference(ours, theirs))
+    return {
+        "score": {"single_label_classification": "accuracy", "multi_label_classification": "share of labels right"}.get(
+            problem_type, "minus squared error"
+        ),
+        "over_rows_and_seeds": both,
+        "over_seeds": _plain(paired_difference(ours.mean(1), theirs.mean(1))),
+    }
+
+
+def _row_scores(predictions: Array, references: Array, problem_type: ProblemType) -> Array:
+    """A score for each row (N,), whose mean is compared."""
+    truth = np.asarray(references)
+    if problem_type == "single_label_classification":
+        return np.asarray(predictions.argmax(-1) == truth, dtype=np.float64)
+    if problem_type == "multi_label_classification":
+        return np.asarray(((predictions >= 0.5) == (truth >= 0.5)).mean(-1))
+    return np.asarray(-np.square(predictions - truth))
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    bounds = {"low": interval.low, "high": interval.high}
+    return {"value": float(interval.value)} | {k: None if np.isnan(v) else float(v) for k, v in bounds.items()}

@@ -1,0 +1,207 @@
+"""One seed of a recipe: from its training rows to a model, through the hooks in the order in which data meets them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import release_memory
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_smalldata.data.load import Splits
+from hf_smalldata.errors import UserError
+from hf_smalldata.evaluation.metrics import MAIN_METRIC, greater_is_better, score
+from hf_smalldata.nn.losses import balanced_weights, probabilities
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.tasks.task import Task
+from hf_smalldata.technique import Context, Predictor, using
+from hf_smalldata.training.arguments import training_arguments
+from hf_smalldata.training.batching import EncodedRows, collator
+from hf_smalldata.training.best import KeepBest
+from hf_smalldata.training.predict import predict_logits
+from hf_smalldata.training.prefix_cache import prefix_cache
+from hf_smalldata.training.trainer import SmallDataTrainer
+
+logger = logging.getLogger(__name__)
+
+COLLAPSE_ROWS = 512  # training rows looked at when a constant answer is suspected
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What one seed left: a model, and how its training went."""
+
+    model: nn.Module
+    facts: dict[str, Any]  # seconds, epochs, restarts, …
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """All that the seeds of a recipe share."""
+
+    recipe: Recipe
+    task: Task
+    processor: Any
+    data: Splits
+    work: Path
+    resume: bool = False
+
+    def learn(self, drawn: Dataset, seed: int) -> Learnt:
+        """Train on the rows of a seed; once more from the next seed if the model collapsed to one constant answer."""
+        learnt = self.attempt(drawn, seed, seed)
+        collapsed = self._collapsed(learnt.model, drawn)
+        if collapsed:
+            following = max(self.recipe.seeds) + 1 + self.recipe.seeds.index(seed)
+            logger.warning(
+                "seed %d: all training rows get one answer; starting once more from seed %d", seed, following
+            )
+            release_memory(learnt.model)
+            learnt = replace(self, resume=False).attempt(drawn, seed, following)
+            learnt.facts["restarts"] = 1
+            collapsed = self._collapsed(learnt.model, drawn)
+        if collapsed:
+            logger.warning("seed %d: collapsed again; change train.learning_rate, or train longer", seed)
+        return Learnt(learnt.model, {"seed": seed, **learnt.facts, "collapsed": collapsed})
+
+    def attempt(self, drawn: Dataset, seed: int, start: int) -> Learnt:
+        """One training. `seed` drew the rows; `start` seeds weights, dropout and order."""
+        recipe, data, task, processor = self.recipe, self.data, self.task, self.processor
+        work = self.work / f"seed-{seed}"
+        work.mkdir(parents=True, exist_ok=True)
+        arguments = self._arguments(work / "checkpoints", start)
+        set_seed(start)
+        context = Context(
+            task, processor, drawn, None, data.labels, data.problem_type, seed, work, self._fit_others(seed)
+        )
+        rows = drawn
+        for technique in using(recipe.techniques, "rows"):
+            rows = technique.rows(rows, context)
+        model = task.load_model(recipe.model, data.labels, data.problem_type)
+        for technique in using(recipe.techniques, "model"):
+            model = technique.model(model, context)
+        model.to(arguments.device)
+        collate = collator(task, processor, self.width, data.problem_type)
+        train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start)
+        validation = EncodedRows(data.validation, task, processor) if data.validation is not None else None
+        cacheable = [part for part in (train_rows, validation) if part is not None] if self._inputs_stay() else []
+        started = time.perf_counter()
+        with prefix_cache(model, cacheable, collate, work) as fed:
+            trainer = SmallDataTrainer(
+                model=model,
+                args=arguments,
+                techniques=recipe.techniques,
+                problem_type=data.problem_type,
+                class_weights=self._class_weights(rows),
+                fed=fed,
+                data_collator=collate,
+                train_dataset=train_rows,
+                eval_dataset=validation,
+                compute_metrics=self._scores,
+                callbacks=self._keep_best() if validation is not None else [],
+            )
+            if arguments.num_train_epochs > 0 or arguments.max_steps > 0:
+                trainer.train(resume_from_checkpoint=self._checkpoint(work / "checkpoints"))
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+        facts = {
+            "train_rows": len(rows),
+            "train_seconds": round(time.perf_counter() - started, 2),
+            "epochs": round(float(trainer.state.epoch or 0), 2),
+            "steps": trainer.state.global_step,
+            "parameters": sum(size for size, _ in sizes),
+            "trained_parameters": sum(size for size, learns in sizes if learns),
+            "prefix_cache": fed is not None,
+            "restarts": 0,
+        }
+        return Learnt(model, facts)
+
+    def predict(self, model: nn.Module, rows: Dataset) -> np.ndarray[Any, Any]:
+        """Probabilities (N, C) of rows; values (N, 1) for regression.
+
+        Raises:
+            UserError: training diverged.
+        """
+        encoded = EncodedRows(rows, self.task, self.processor)
+        collate = collator(self.task, self.processor, self.width, self.data.problem_type)
+        batch_size = int(self.recipe.train["per_device_eval_batch_size"])
+        logits = predict_logits(model, encoded, collate, batch_size)
+        if not np.isfinite(logits).all():
+            raise UserError("training diverged: the model's output is not a number; lower train.learning_rate")
+        return probabilities(torch.from_numpy(logits), self.data.problem_type).numpy()
+
+    @property
+    def width(self) -> int:
+        """Outputs of the model: C, or 1 for regression."""
+        return max(len(self.data.labels), 1)
+
+    def _arguments(self, folder: Path, start: int) -> TrainingArguments:
+        evaluates = self.data.validation is not None and self.recipe.train["eval_strategy"] == "no"
+        more = {"eval_strategy": "epoch"} if evaluates else {}
+        return training_arguments(self.recipe.train, folder, start, **more)
+
+    def _checkpoint(self, folder: Path) -> str | None:
+        found: str | None = get_last_checkpoint(str(folder)) if self.resume and folder.is_dir() else None
+        return found
+
+    def _fit_others(self, seed: int) -> Any:
+        """`Context.fit`: this recipe, less its `rows` hooks, on other rows."""
+        techniques = tuple(each for each in self.recipe.techniques if "rows" not in each.hooks())
+        plain = replace(self, recipe=self.recipe.model_copy(update={"techniques": techniques}), work=self.work / "fit",
+                        resume=False)  # fmt: skip
+
+        def fit(rows: Dataset) -> Predictor:
+            model = plain.attempt(rows, seed, seed).model
+            return lambda others: plain.predict(model, others)
+
+        return fit
+
+    def _inputs_stay(self) -> bool:
+        """Whether each row is the same input in every epoch, so that cached states stay true."""
+        techniques = self.recipe.techniques
+        drawn_anew = using(techniques, "example") or using(techniques, "penalty")
+        return not drawn_anew and all(each.keeps_inputs for each in using(techniques, "batch"))
+
+    def _keep_best(self) -> list[KeepBest]:
+        train = self.recipe.train
+        metric = train.get("metric_for_best_model") or MAIN_METRIC[self.data.problem_type]
+        given = train.get("greater_is_better")
+        better = greater_is_better(metric) if given is None else given
+        return [KeepBest(metric, better, train["early_stopping_patience"], train["early_stopping_threshold"])]
+
+    def _scores(self, result: Any) -> dict[str, float]:
+        """Metrics of validation rows during training; soft targets go back to labels."""
+        problem = self.data.problem_type
+        scores = probabilities(torch.from_numpy(np.asarray(result.predictions)), problem).numpy()
+        labels = np.asarray(result.label_ids)
+        if problem == "single_label_classification":
+            labels = labels.argmax(-1)
+        elif problem == "regression":
+            scores, labels = scores[:, 0], labels[:, 0]
+        return score(scores, labels, problem)
+
+    def _class_weights(self, rows: Dataset) -> Tensor | None:
+        chosen, names = self.recipe.data.class_weights, self.data.labels
+        if chosen == "none":
+            return None
+        if isinstance(chosen, dict):
+            return torch.tensor([chosen.get(name, 1.0) for name in names])
+        labels = torch.as_tensor(rows["label"][:])
+        if self.data.problem_type == "multi_label_classification":
+            positives = labels.sum(0)
+            return (len(labels) - positives) / positives.clamp(min=1)  # negatives for each positive
+        return balanced_weights(torch.bincount(labels, minlength=len(names)).float())
+
+    def _collapsed(self, model: nn.Module, drawn: Dataset) -> bool:
+        """One constant answer on training rows of more than one class."""
+        rows = drawn.select(range(min(len(drawn), COLLAPSE_ROWS)))
+        if self.data.problem_type != "single_label_classification" or len(set(rows["label"][:])) < 2:
+            return False
+        answers = self.predict(model, rows).argmax(-1)
+        return bool((answers == answers[0]).all())

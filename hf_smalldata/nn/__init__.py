@@ -1,0 +1,1 @@
+"""Parts of networks that several techniques need: blocks, frozen parts, heads, losses."""

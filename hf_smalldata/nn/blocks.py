@@ -1,0 +1,128 @@
+"""The ordered blocks of any backbone: what `freeze`, adapters and the prefix cache cut at.
+
+A block is a repeated unit: a transformer layer, a stage of a convolutional network. No table of architectures: blocks
+are the numbered siblings (`layer.0, layer.1, …` or `layer1, layer2, …`) that hold most of the network's parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from hf_smalldata.errors import UserError
+
+
+class Block(NamedTuple):
+    """One block and the place where it hangs."""
+
+    parent: nn.Module
+    name: str
+
+    @property
+    def module(self) -> nn.Module:
+        """The block itself."""
+        return self.parent.get_submodule(self.name)
+
+    def replace(self, module: nn.Module) -> None:
+        """Hang another module in the block's place."""
+        self.parent.register_module(self.name, module)
+
+
+def blocks(model: nn.Module) -> list[Block]:
+    """Blocks of the backbone from the input upwards; at least two.
+
+    Raises:
+        UserError: the network has no repeated part.
+    """
+    best: list[Block] = []
+    size = 0
+    for parent in model.modules():
+        series: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for name, child in parent.named_children():
+            numbered = re.fullmatch(r"(\D*)(\d+)", name)
+            if numbered and any(True for _ in child.parameters()):
+                series[numbered[1]].append((int(numbered[2]), name))
+        for members in series.values():
+            found = [Block(parent, name) for _, name in sorted(members)]
+            weights = sum(parameter.numel() for block in found for parameter in block.module.parameters())
+            if len(found) >= 2 and weights > size:
+                best, size = found, weights
+    if not best:
+        raise UserError(f"{type(model).__name__} has no series of blocks (layer.0, layer.1, …) to cut at")
+    return best
+
+
+def below(model: nn.Module, cut: int, run: Callable[[nn.Module], Any]) -> tuple[list[nn.Parameter], list[nn.Module]]:
+    """Parameters that the input of block `cut` depends on, and modules that run before it.
+
+    Autograd and forward hooks say it, so that position embeddings, shared relative biases and stems of any
+    architecture are found without their names.
+
+    Args:
+        model: the network.
+        cut: 1 to the number of blocks, which stands for the output of the last block.
+        run: runs `model` on one batch.
+    """
+    found = blocks(model)
+    if not 1 <= cut <= len(found):
+        raise UserError(f"expected 1 to {len(found)} bottom blocks, got {cut}: {type(model).__name__} has {len(found)}")
+    last = found[cut - 1].module
+    started: list[nn.Module] = []
+    reached: list[nn.Parameter] = []
+
+    def note(module: nn.Module, _args: Any) -> None:
+        if not reached:
+            started.append(module)
+
+    def stop(_module: nn.Module, _args: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        reached.extend(_leaves(hidden.grad_fn))
+
+    requires = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(True)
+    handles = [module.register_forward_pre_hook(note) for module in model.modules() if not any(module.children())]
+    handles.append(last.register_forward_hook(stop))
+    try:
+        run(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, flag in requires.items():
+            parameter.requires_grad_(flag)
+    inside = [module for block in found[:cut] for module in block.module.modules()]
+    return reached, list(dict.fromkeys([*started, *inside]))
+
+
+def hold_in_eval(module: nn.Module) -> None:
+    """Keep one module (not its children) in evaluation mode through later calls of `train()`.
+
+    Dropout below is off, and the statistics of BatchNorm stay those of pre-training.
+    """
+    module.training = False
+    module.train = MethodType(_stay, module)  # type: ignore[method-assign]
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    for child in module.children():
+        child.train(mode)
+    return module
+
+
+def _leaves(node: Any) -> list[nn.Parameter]:
+    """Parameters at the ends of an autograd graph."""
+    found: dict[int, nn.Parameter] = {}
+    seen, todo = set(), [node]
+    while todo:
+        current = todo.pop()
+        if current is None or current in seen:
+            continue
+        seen.add(current)
+        if hasattr(current, "variable"):
+            found[id(current.variable)] = current.variable
+        todo.extend(following for following, _ in current.next_functions)
+    return list(found.values())

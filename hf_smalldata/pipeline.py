@@ -1,0 +1,197 @@
+"""The trunk: rows and a pretrained model in, a Run out. It reads from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import release_memory
+from datasets import Dataset
+from torch import nn
+from transformers import TrainingArguments
+
+from hf_smalldata import bundle
+from hf_smalldata.card import model_card
+from hf_smalldata.data.load import Splits, load
+from hf_smalldata.data.rows import apply_rows, rows_record
+from hf_smalldata.data.sample import draw_for, split
+from hf_smalldata.errors import UserError
+from hf_smalldata.evaluation.baselines import baselines
+from hf_smalldata.evaluation.metrics import metric_names
+from hf_smalldata.evaluation.summary import predictions_table, summarise
+from hf_smalldata.fitting import Fitting
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.run import OURS, Run, check_output, environment, write_json, writing
+from hf_smalldata.tasks import get_task
+from hf_smalldata.tasks.task import Task
+from hf_smalldata.training.arguments import training_arguments
+
+logger = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, Any]
+
+
+def train(
+    recipe: Recipe,
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    objects: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train a recipe for each of its seeds, score it beside baselines, and write the Run.
+
+    The model of the first seed is saved; the results are over all seeds.
+
+    Args:
+        recipe: what to train.
+        output: the Run's folder; default `runs/<name of the data>`.
+        overwrite: replace a Run that is there.
+        resume: go on with an interrupted training.
+        objects: rows from Python instead of files: {"train": rows, "test": rows, ...}; each is a pandas DataFrame, a
+            `datasets.Dataset` or a dict of lists.
+
+    Raises:
+        UserError: something in the recipe or the rows has to be mended; nothing was written.
+    """
+    place = Path(output or default_output(recipe)).expanduser().resolve()
+    check_output(place, overwrite)
+    arguments = training_arguments(recipe.train, place, seed=recipe.seeds[0])  # joins the other processes
+    _check_processes(arguments)
+    task, state = get_task(recipe.task), PartialState()
+    data = read_rows(recipe, task, objects)
+    draws = {seed: draw_for(data, recipe.data, seed) for seed in recipe.seeds}
+    for warning in data.warnings:
+        logger.warning(warning)
+    saves = recipe.train["save_strategy"] != "no"
+    with writing(place, overwrite, resume, keep_partial=saves, main=state.is_main_process) as folders:
+        state.wait_for_everyone()
+        fitting = Fitting(recipe, task, task.load_processor(recipe.model), data, folders.work, resume)
+        predicted: dict[int, Array] = {}
+        facts: list[dict[str, Any]] = []
+        for seed, rows in draws.items():
+            learnt = fitting.learn(rows, seed)
+            predicted[seed] = fitting.predict(learnt.model, test_rows(data))
+            facts.append(learnt.facts)
+            if len(facts) == 1 and state.is_main_process:
+                facts[0]["reload"] = _save(learnt.model, fitting, predicted[seed], folders.run)
+            state.wait_for_everyone()
+            release_memory(learnt.model)
+        if state.is_main_process:
+            _write(folders.run, recipe, data, draws, predicted, _measure(recipe, task, data, draws, predicted, facts))
+        state.wait_for_everyone()
+    state.wait_for_everyone()
+    return Run(place)
+
+
+def read_rows(recipe: Recipe, task: Task, objects: Mapping[str, Any] | None = None) -> Splits:
+    """Load and split: validation and test rows are fixed here, before anything learns or is made.
+
+    Raises:
+        UserError: the rows are wrong, or do not have what the recipe asks of them.
+    """
+    with PartialState().main_process_first():
+        data = load(recipe.data, task.input_column, objects=objects)
+        data = apply_rows(data, recipe.data) if recipe.data.rows else split(data, recipe.data)
+    metric, known = recipe.train.get("metric_for_best_model"), metric_names(data.problem_type)
+    weights = recipe.data.class_weights
+    if recipe.train["early_stopping_patience"] is not None and data.validation is None:
+        raise UserError("train.early_stopping_patience: there are no validation rows; set data.validation or "
+                        "data.validation_fraction")  # fmt: skip
+    if metric is not None and metric not in known:
+        raise UserError(f"train.metric_for_best_model: {metric} is not for {data.problem_type}; use {', '.join(known)}")
+    if weights != "none" and data.problem_type == "regression":
+        raise UserError("data.class_weights: regression has no classes; leave it out")
+    unknown = sorted(set(weights) - set(data.labels)) if isinstance(weights, dict) else []
+    if unknown:
+        raise UserError(f"data.class_weights: no label {', '.join(unknown)}; found {', '.join(data.labels)}")
+    return data
+
+
+def test_rows(data: Splits) -> Dataset:
+    """The rows that judge; `split` made them where the source had none."""
+    if data.test is None:
+        raise UserError("there are no test rows; set data.test or data.test_fraction")
+    return data.test
+
+
+def default_output(recipe: Recipe) -> Path:
+    """runs/<name of the data>."""
+    source = str(recipe.data.name or recipe.data.train).rstrip("/")
+    return Path("runs") / (Path(source).stem or "run")
+
+
+def _check_processes(arguments: TrainingArguments) -> None:
+    """A batch is shared out over the processes, so its size must divide by their number."""
+    size, count = arguments.per_device_train_batch_size, arguments.world_size
+    if size % count:
+        raise UserError(f"train.per_device_train_batch_size: {size} rows cannot be shared evenly over {count} "
+                        f"processes; use a multiple of {count}")  # fmt: skip
+
+
+def _save(model: nn.Module, fitting: Fitting, expected: Array, folder: Path) -> dict[str, float]:
+    """Save, and prove by a fresh process on rows spread over the test rows; the largest difference by folder."""
+    data, task = fitting.data, fitting.task
+    test = test_rows(data)
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(len(test), bundle.MOST_ROWS)).astype(int))
+    inputs = task.pipeline_inputs(test.select(chosen))
+    return {
+        str(made.relative_to(folder)): bundle.prove(
+            made, task, inputs, expected[chosen], data.labels, data.problem_type
+        )
+        for made in bundle.save(model, fitting.processor, folder)
+    }
+
+
+def _measure(
+    recipe: Recipe,
+    task: Task,
+    data: Splits,
+    draws: Mapping[int, Dataset],
+    predicted: Mapping[int, Array],
+    facts: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """metrics.json: results beside baselines on the same rows, and what they cost."""
+    test, width = test_rows(data), max(len(data.labels), 1)
+    started = time.perf_counter()
+    others = {seed: baselines(task.name, rows, test, width, data.problem_type) for seed, rows in draws.items()}
+    seconds = time.perf_counter() - started
+    return {
+        "task": task.name,
+        "model": recipe.model.name,
+        "labels": list(data.labels),
+        "rows": {
+            "train": len(next(iter(draws.values()))),
+            "pool": len(data.train),
+            "validation": 0 if data.validation is None else len(data.validation),
+            "test": len(test),
+        },
+        **summarise(data.labels, data.problem_type, np.asarray(test["label"][:]), predicted, others, facts),
+        "baseline_seconds": round(seconds, 2),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _write(
+    folder: Path,
+    recipe: Recipe,
+    data: Splits,
+    draws: Mapping[int, Dataset],
+    predicted: Mapping[int, Array],
+    metrics: dict[str, Any],
+) -> None:
+    """The files of ours, and the card."""
+    ours = folder / OURS
+    (ours / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    write_json(ours / "rows.json", rows_record(data, draws))
+    write_json(ours / "metrics.json", metrics)
+    write_json(ours / "environment.json", environment())
+    table = predictions_table(test_rows(data), data.labels, data.problem_type, predicted)
+    table.to_parquet(ours / "predictions.parquet")
+    model_card(metrics, recipe).save(folder / "README.md")

@@ -1,0 +1,120 @@
+"""Labels for new rows, by the stock pipeline that any other user of the model has."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import transformers
+import yaml
+
+from hf_smalldata.data.columns import find_input
+from hf_smalldata.data.files import SUFFIXES as TABLES
+from hf_smalldata.data.files import read_table
+from hf_smalldata.data.images import SUFFIXES as IMAGES
+from hf_smalldata.data.images import open_image
+from hf_smalldata.data.spec import DataSpec
+from hf_smalldata.errors import UserError, listed
+from hf_smalldata.run import Run
+from hf_smalldata.tasks import get_task
+
+Answers = list[list[dict[str, Any]]]  # a row's {label, score}, best first
+
+
+def predict(run: str | Path | Run, inputs: Sequence[Any], top_k: int | None = None, batch_size: int = 16) -> Answers:
+    """Labels and scores for new inputs, best first.
+
+    Args:
+        run: a Run or its folder.
+        inputs: texts ({"text": …, "text_pair": …} for pairs), or images: paths or PIL images.
+        top_k: labels for each input; None for all.
+        batch_size: inputs a forward pass.
+
+    Raises:
+        UserError: not a Run, or an image that cannot be read.
+    """
+    opened = run if isinstance(run, Run) else Run.open(run)
+    task = get_task(opened.metrics["task"])
+    arguments = dict(task.pipeline_arguments)
+    values = [open_image(value) for value in inputs] if task.input_column == "image" else list(inputs)
+    count = top_k or max(len(opened.metrics["labels"]), 1)
+    arguments["top_k"] = count
+    pipeline: Any = transformers.pipeline
+    classify = pipeline(task.name, model=str(opened.folder))
+    answers = [one if isinstance(one, list) else [one] for one in classify(values, batch_size=batch_size, **arguments)]
+    return [answer[:count] for answer in answers]
+
+
+def read_inputs(run: Run, given: Sequence[str]) -> tuple[list[str], list[Any]]:
+    """What a user names on the command line -> names and inputs: texts, image files, one table or one folder.
+
+    Raises:
+        UserError: no such file, or nothing in it that this Run could label.
+    """
+    task, spec = get_task(run.metrics["task"]), _data_spec(run)
+    path = Path(given[0]).expanduser()
+    is_table = path.suffix.lower() in TABLES
+    if len(given) == 1 and is_table:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        table = read_table(path, spec)
+        cells = table.columns[find_input(table, spec, task.input_column)]
+        if spec.text_pair_column:
+            pairs = table.columns[spec.text_pair_column]
+            return list(table.ids), [{"text": a, "text_pair": b} for a, b in zip(cells, pairs, strict=True)]
+        if task.input_column == "image":
+            return list(table.ids), [str(path.parent / cell) for cell in cells]
+        return list(table.ids), [str(cell) for cell in cells]
+    if task.input_column == "text":
+        return list(given), list(given)
+    files = [found for name in given for found in _image_files(Path(name).expanduser())]
+    return [str(file) for file in files], list(files)
+
+
+def write_predictions(file: Path, names: Sequence[str], answers: Answers) -> None:
+    """One line an input: its name, then label and score of each answer. csv or jsonl, by the file's ending.
+
+    Raises:
+        UserError: another ending.
+    """
+    partial = file.with_name(f".{file.name}.partial")
+    if file.suffix == ".jsonl":
+        lines = [
+            json.dumps({"id": name, "labels": answer}, ensure_ascii=False) for name, answer in _pairs(names, answers)
+        ]
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    elif file.suffix == ".csv":
+        width = max(map(len, answers), default=1)
+        header = ["id", *(f"{part}{index or ''}" for index in range(width) for part in ("label", "score"))]
+        with partial.open("w", encoding="utf-8", newline="") as out:
+            writer = csv.writer(out)
+            writer.writerow(header)
+            for name, answer in _pairs(names, answers):
+                writer.writerow([name, *(value for each in answer for value in (each["label"], each["score"]))])
+    else:
+        raise UserError(f"--output: expected a .csv or .jsonl file, got {file.name}")
+    os.replace(partial, file)
+
+
+def _pairs(names: Sequence[str], answers: Answers) -> list[tuple[str, list[dict[str, Any]]]]:
+    return list(zip(names, answers, strict=True))
+
+
+def _data_spec(run: Run) -> DataSpec:
+    """How the Run's rows were read: columns, delimiter, encoding."""
+    return DataSpec(**yaml.safe_load(run.part("recipe.yaml").read_text(encoding="utf-8"))["data"])
+
+
+def _image_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
+        if not found:
+            raise UserError(f"{path}: holds no image files ({listed(sorted(IMAGES))})")
+        return found
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder")
+    return [path]

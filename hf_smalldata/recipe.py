@@ -1,0 +1,264 @@
+"""A recipe: one frozen, validated YAML of task, data, model, techniques (in order), training and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
+
+from hf_smalldata.data.spec import DataSpec
+from hf_smalldata.errors import Problems, UserError, did_you_mean
+from hf_smalldata.evaluation.metrics import MAIN_METRIC, metric_names
+from hf_smalldata.tasks import TASKS
+from hf_smalldata.tasks.task import ModelSpec
+from hf_smalldata.technique import Technique
+from hf_smalldata.techniques import REGISTRY, get_technique
+from hf_smalldata.training.arguments import DEFAULTS, LEARNING_RATE, OURS, check
+
+LARGEST_FILE_BYTES = 1_000_000
+
+# Overriding the source of the rows drops what the recipe said of other sources.
+REPLACES = {"data.train": ("name",), "data.name": ("train", "validation", "test")}
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+class Recipe(BaseModel):
+    """What is trained on what, and how. `train` holds every setting that matters, defaults included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    data: DataSpec
+    model: ModelSpec
+    techniques: tuple[SerializeAsAny[Technique], ...] = ()
+    train: dict[str, Any] = {}
+    seeds: tuple[int, ...] = (0,)
+
+    @classmethod
+    def read(cls, file: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """A recipe file with `key=value` overrides.
+
+        Raises:
+            UserError: no such file, not YAML, or (as `Problems`, all at once) wrong settings.
+        """
+        return cls.parse(override(read_yaml(file), overrides), where=Path(file).name)
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
+        """A recipe from plain dicts and lists; techniques may be `Technique` objects as well.
+
+        Raises:
+            Problems: everything that is wrong with it.
+        """
+        problems: list[str] = []
+        for key in content:
+            if key not in cls.model_fields:
+                problems.append(f"{key}: unknown section{did_you_mean(str(key), cls.model_fields)}")
+        task = content.get("task")
+        if task not in TASKS:
+            problems.append("task: missing; known: " + ", ".join(TASKS) if task is None
+                            else f"task: unknown task '{task}'{did_you_mean(str(task), TASKS)}")  # fmt: skip
+        data = _section(DataSpec, content.get("data"), "data", problems)
+        model = _section(ModelSpec, content.get("model"), "model", problems)
+        techniques = _techniques(content.get("techniques") or (), str(task), data, problems)
+        train, wrong = check(content.get("train") or {})
+        problems += wrong + _validation(train, data) + _seeds(content.get("seeds", (0,)))
+        if problems or data is None or model is None:
+            raise Problems(where, problems)
+        rates = [rate for rate in (each.learning_rate() for each in techniques) if rate is not None]
+        defaults = {**DEFAULTS, "learning_rate": rates[0] if rates else LEARNING_RATE,
+                    "per_device_train_batch_size": 8, "lr_scheduler_type": "linear", "max_grad_norm": 1.0,
+                    "gradient_accumulation_steps": 1, **OURS}  # fmt: skip
+        seeds = content.get("seeds", (0,))
+        return cls(task=str(task), data=data, model=model, techniques=tuple(techniques), train={**defaults, **train},
+                   seeds=tuple(seeds) if isinstance(seeds, Iterable) else (seeds,))  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dicts and lists that `parse` reads back to the same recipe."""
+        return {
+            "task": self.task,
+            "data": self.data.model_dump(mode="json"),
+            "model": self.model.model_dump(mode="json"),
+            "techniques": [{each.name: each.model_dump(mode="json")} for each in self.techniques],
+            "train": {name: _plain(value) for name, value in self.train.items()},
+            "seeds": list(self.seeds),
+        }
+
+    def to_yaml(self) -> str:
+        """The recipe with every default spelled out."""
+        return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True, default_flow_style=False)
+
+
+def read_yaml(file: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: missing, too large, not YAML, or not a mapping.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(f"{file}: no such recipe; `hf-smalldata list recipes` shows those that come with the package")
+    if path.stat().st_size > LARGEST_FILE_BYTES:
+        raise UserError(f"{file}: expected a recipe, got a file of {path.stat().st_size:,} bytes")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected sections such as task, data and model, got {type(content).__name__}")
+    return content
+
+
+def override(content: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Any]:
+    """Content with `key.sub=value` settings put in; values are YAML.
+
+    A technique is addressed by its name (`techniques.lora.rank=16`) and added when it is not there. `data.train` takes
+    the place of `data.name`, and the other way round.
+
+    Raises:
+        Problems: pairs that are not `key=value`.
+    """
+    result: dict[str, Any] = {key: _copy(value) for key, value in content.items()}
+    problems = []
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        try:
+            value = yaml.safe_load(text) if separator else _refuse(pair)
+            path = key.split(".")
+            if path[0] == "techniques" and len(path) > 1:
+                _override_technique(result, path[1:], value)
+                continue
+            place = result
+            for part in path[:-1]:
+                place[part] = place = dict(place.get(part) or {})
+            place[path[-1]] = value
+            for other in REPLACES.get(key, ()):
+                if f"data.{other}" not in [each.partition("=")[0] for each in pairs]:
+                    place.pop(other, None)
+        except (yaml.YAMLError, ValueError, TypeError) as error:
+            problems.append(f"{pair}: {' '.join(str(error).split())}")
+    if problems:
+        raise Problems("the command line", problems)
+    return result
+
+
+def _refuse(pair: str) -> NoReturn:
+    raise ValueError("expected key=value, such as train.learning_rate=1e-3")
+
+
+def _override_technique(result: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    items = [
+        dict([_named(item)]) if not isinstance(item, Technique) else item for item in result.get("techniques") or []
+    ]
+    name = path[0]
+    place = next((item for item in items if isinstance(item, dict) and name in item), None)
+    if place is None:
+        place = {name: {}}
+        items.append(place)
+    if len(path) == 1:
+        place[name] = value
+    else:
+        place[name] = {**(place[name] or {}), ".".join(path[1:]): value}
+    result["techniques"] = items
+
+
+def _named(item: Any) -> tuple[str, Any]:
+    """`lora`, `{lora: null}` or `{lora: {rank: 8}}` -> ("lora", parameters)."""
+    if isinstance(item, str):
+        return item, {}
+    if isinstance(item, Mapping) and len(item) == 1:
+        ((name, parameters),) = item.items()
+        return str(name), parameters or {}
+    raise ValueError(f"expected a technique such as `lora` or `lora: {{rank: 8}}`, got {item!r}")
+
+
+def _techniques(items: Any, task: str, data: DataSpec | None, problems: list[str]) -> list[Technique]:
+    if isinstance(items, str) or not isinstance(items, Sequence):
+        problems.append(f"techniques: expected a list such as [{{lora: {{rank: 8}}}}], got {items!r}")
+        return []
+    made: list[Technique] = []
+    for item in items:
+        if isinstance(item, Technique):
+            made.append(item)
+            continue
+        try:
+            name, parameters = _named(item)
+            kind = get_technique(name)
+        except ValueError as error:
+            problems.append(f"techniques: {error}")
+        except UserError as error:
+            problems.append(f"techniques.{name}: {error}")
+        else:
+            one = _section(kind, parameters, f"techniques.{name}", problems)
+            made += [one] if one is not None else []
+    names = [each.name for each in made]
+    for each in made:
+        where = f"techniques.{each.name}"
+        if task in TASKS and task not in each.tasks:
+            fitting = [name for name in REGISTRY if task in get_technique(name).tasks]
+            problems.append(f"{where}: not for {task}; those that are: {', '.join(fitting)}")
+        if names.count(each.name) > 1:
+            problems.append(f"{where}: given {names.count(each.name)} times; once is enough")
+            names = [name for name in names if name != each.name]
+    return made
+
+
+def _section(kind: type[Section], content: Any, where: str, problems: list[str]) -> Section | None:
+    """One section checked by its model; what is wrong is added to `problems`."""
+    if not isinstance(content, Mapping):
+        example = "{name: …}" if where in ("data", "model") else "{…}"
+        problems.append(f"{where}: missing; expected {example}" if content is None
+                        else f"{where}: expected settings such as {example}, got {content!r}")  # fmt: skip
+        return None
+    try:
+        return kind(**{str(key): value for key, value in content.items()})
+    except ValidationError as error:
+        found: dict[str, list[str]] = {}
+        for each in error.errors():
+            key = str(each["loc"][0]) if each["loc"] else ""
+            if each["type"] == "extra_forbidden":
+                text = f"unknown setting{did_you_mean(key, kind.model_fields)}"
+            elif each["type"] == "missing":
+                text = "missing"
+            else:
+                text = each["msg"].removeprefix("Value error, ")
+                text = f"{text[0].lower()}{text[1:]}" + (f", got {each['input']!r}" if key else "")
+            found.setdefault(key, []).append(text)
+        problems += [f"{where}.{key}: {' or '.join(texts)}" if key else f"{where}: {texts[0]}"
+                     for key, texts in found.items()]  # fmt: skip
+        return None
+
+
+def _validation(train: Mapping[str, Any], data: DataSpec | None) -> list[str]:
+    """Settings that only make sense with validation rows, and the metric that they watch."""
+    problems = []
+    metric = train.get("metric_for_best_model")
+    known = sorted({name for problem_type in MAIN_METRIC for name in metric_names(problem_type)})
+    if metric is not None and metric not in known:
+        problems.append(f"train.metric_for_best_model: unknown metric '{metric}'{did_you_mean(metric, known)}")
+    none = data is not None and data.train is not None and not data.validation and not data.validation_fraction
+    if none and train.get("early_stopping_patience") is not None:
+        problems.append("train.early_stopping_patience: needs validation rows; set data.validation or "
+                        "data.validation_fraction")  # fmt: skip
+    return problems
+
+
+def _seeds(seeds: Any) -> list[str]:
+    given = [seeds] if isinstance(seeds, int) else list(seeds) if isinstance(seeds, Sequence) else None
+    if not given or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in given):
+        return [f"seeds: expected whole numbers from 0 up, such as [0, 1, 2], got {seeds!r}"]
+    return [] if len(set(given)) == len(given) else [f"seeds: each seed once, got {seeds!r}"]
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(each) for key, each in value.items()}
+    return [_copy(each) for each in value] if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    return value.value if hasattr(value, "value") else value

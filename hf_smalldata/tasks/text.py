@@ -1,0 +1,71 @@
+"""Text classification: single-label, multi-label and regression, for one text or a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from datasets import Dataset
+from torch import nn
+
+from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.errors import UserError
+from hf_smalldata.tasks.pretrained import load_classifier, load_processor
+from hf_smalldata.tasks.task import Batch, Features, ModelSpec, Task
+
+LONGEST = 512  # tokens, where neither recipe nor tokenizer sets a limit
+
+
+class TextClassification(Task):
+    """Rows with `text` (and `text_pair`); any `AutoModelForSequenceClassification`."""
+
+    name = "text-classification"
+    input_column = "text"
+    model_class = "AutoModelForSequenceClassification"
+    pipeline_arguments: ClassVar[dict[str, Any]] = {"top_k": None, "truncation": True}
+
+    def load_processor(self, spec: ModelSpec) -> Any:
+        """The tokenizer; its `model_max_length` is where texts are cut, here and in a pipeline later.
+
+        Raises:
+            UserError: not a tokenizer, or `max_length` above what the model can take.
+        """
+        tokenizer = load_processor("AutoTokenizer", spec)
+        limit = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else LONGEST
+        if spec.max_length is not None and spec.max_length > limit:
+            raise UserError(f"model.max_length: {spec.name} takes at most {limit} tokens, got {spec.max_length}")
+        tokenizer.model_max_length = spec.max_length or limit
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def load_model(self, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
+        """A sequence classifier with a new head."""
+        return load_classifier(self.model_class, spec, labels, problem_type, "image-classification")
+
+    def encode(self, rows: Dataset, processor: Any) -> list[Features]:
+        """Token ids, cut at the tokenizer's `model_max_length`."""
+        pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
+        encoded = processor(list(rows["text"]), pairs, truncation=True)
+        names = list(encoded)
+        return [dict(zip(names, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
+
+    def collate(self, features: Sequence[Features], processor: Any) -> Batch:
+        """Padded to the longest of the batch: input_ids, attention_mask (B, T)."""
+        longest = max(len(row["input_ids"]) for row in features)
+        fill = {"input_ids": processor.pad_token_id, "token_type_ids": processor.pad_token_type_id}
+        return {
+            name: torch.tensor([row[name] + [fill.get(name, 0)] * (longest - len(row[name])) for row in features])
+            for name in features[0]
+        }
+
+    def pipeline_inputs(self, rows: Dataset) -> list[Any]:
+        """Texts, or dicts of text and text_pair."""
+        if "text_pair" not in rows.column_names:
+            return list(rows["text"])
+        return [{"text": a, "text_pair": b} for a, b in zip(rows["text"], rows["text_pair"], strict=True)]
+
+    def length(self, features: Features) -> int:
+        """Tokens."""
+        return len(features["input_ids"])

@@ -1,0 +1,116 @@
+"""What a technique is: frozen hyper-parameters and seven hooks that do nothing until overridden.
+
+The hooks stand in the order in which data meets them. Each takes a thing and returns the thing; nothing is changed in
+place but the model. A technique is complete in its own file and knows no other technique.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.tasks.task import Batch, Task
+
+HOOKS = ("rows", "model", "param_groups", "example", "batch", "penalty", "callbacks")
+
+Need = Literal["unlabelled", "features", "validation"]
+Predictor = Callable[[Dataset], np.ndarray]  # rows -> probabilities (N, C)
+ParamGroups = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a technique may know of the run it works in."""
+
+    task: Task
+    processor: Any
+    train: Dataset  # the labelled rows that may be learnt from: columns id, input, label
+    unlabelled: Dataset | None
+    labels: tuple[str, ...]
+    problem_type: ProblemType
+    seed: int
+    work_dir: Path
+    fit: Callable[[Dataset], Predictor]  # trains this recipe, less its `rows` hooks, on other rows
+
+    def once(self, key: str, make: Callable[[Path], None]) -> Path:
+        """A file or folder made by the main process and read by all: the only word of distribution a technique says.
+
+        Args:
+            key: a name that is unique in the run.
+            make: writes to the path it is given; called in one process, and not at all when the result is there.
+        """
+        path = self.work_dir / key
+        with PartialState().main_process_first():
+            if not path.exists():
+                partial = path.with_name(f"{path.name}.partial")
+                make(partial)
+                partial.rename(path)
+        return path
+
+
+class Technique(BaseModel):
+    """One idea for learning from few labels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]  # as in recipes and in the registry
+    tasks: ClassVar[frozenset[str]]  # pipeline tags that it works for
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    extra: ClassVar[str | None] = None  # the pip extra that brings its libraries
+    paper: ClassVar[str] = ""
+    keeps_inputs: ClassVar[bool] = False  # its `batch` hook changes targets only: cached features stay valid
+
+    def learning_rate(self) -> float | None:
+        """The learning rate to use when the recipe gives none; None to leave the default."""
+        return None
+
+    def rows(self, train: Dataset, ctx: Context) -> Dataset:
+        """Labelled training rows -> training rows. Made rows say who made them in a `source` column."""
+        return train
+
+    def model(self, model: nn.Module, ctx: Context) -> nn.Module:
+        """The network -> the network. Randomness comes from torch's global generator, seeded by the run."""
+        return model
+
+    def param_groups(self, groups: ParamGroups, model: nn.Module) -> ParamGroups:
+        """Optimiser groups -> optimiser groups: dicts of `params` and any of the optimiser's own options."""
+        return groups
+
+    def example(self, example: dict[str, Any]) -> dict[str, Any]:
+        """One raw training row -> a row, drawn anew each epoch.
+
+        `example["rng"]` is a numpy Generator made from (seed, row id, epoch): the only source of randomness here.
+        """
+        return example
+
+    def batch(self, batch: Batch, model: nn.Module) -> Batch:
+        """One training batch -> a batch. `batch["labels"]` holds probabilities (B, C)."""
+        return batch
+
+    def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor:
+        """A scalar that is added to the loss of a training batch."""
+        return torch.zeros(())
+
+    def callbacks(self) -> list[TrainerCallback]:
+        """Callbacks of the training loop, made anew for each training."""
+        return []
+
+    def hooks(self) -> tuple[str, ...]:
+        """The hooks that this technique uses, in the order in which data meets them."""
+        return tuple(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(Technique, hook))
+
+
+def using(techniques: Sequence[Technique], hook: str) -> tuple[Technique, ...]:
+    """Those techniques that override `hook`: the others are never called."""
+    return tuple(technique for technique in techniques if hook in technique.hooks())

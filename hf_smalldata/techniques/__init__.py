@@ -1,0 +1,31 @@
+"""The registry: a technique's name -> where it lives. Nothing is imported until it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+from hf_smalldata.errors import UserError, did_you_mean
+from hf_smalldata.technique import Technique
+
+REGISTRY: dict[str, str] = {
+    # transfer
+    "freeze": "hf_smalldata.techniques.transfer.freeze:Freeze",
+    # peft
+    "lora": "hf_smalldata.techniques.peft.lora:Lora",
+    # regularise
+    "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
+    "label_smoothing": "hf_smalldata.techniques.regularise.label_smoothing:LabelSmoothing",
+}
+
+
+def get_technique(name: str) -> type[Technique]:
+    """The class behind a name.
+
+    Raises:
+        UserError: no such technique.
+    """
+    if name not in REGISTRY:
+        raise UserError(f"unknown technique{did_you_mean(name, REGISTRY)}")
+    module, _, attribute = REGISTRY[name].partition(":")
+    found: type[Technique] = getattr(importlib.import_module(module), attribute)
+    return found

@@ -1,0 +1,1 @@
+"""Adapters: a few new weights beside a frozen network (peft)."""

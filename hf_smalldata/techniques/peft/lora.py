@@ -1,0 +1,87 @@
+"""LoRA: a low-rank update beside each frozen weight matrix; the head is trained whole.
+
+Helps when rows are few and the model is large: 1 % of the weights learn, the file to ship is small, and forgetting is
+bounded. With a small encoder and hundreds of rows, full fine-tuning is often as good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from peft import LoraConfig, TaskType, get_peft_model
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import nn
+from transformers import PreTrainedModel
+
+from hf_smalldata.errors import UserError
+from hf_smalldata.nn.blocks import blocks
+from hf_smalldata.nn.heads import head_names
+from hf_smalldata.technique import Context, Technique
+
+# Names that attention projections go by: separate or fused, in transformers and timm.
+ATTENTION = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin", "q", "k", "v", "qkv",
+             "Wqkv", "query_proj", "key_proj", "value_proj", "in_proj", "c_attn")  # fmt: skip
+
+
+class Lora(Technique):
+    """Adapters of rank r in the blocks of the backbone: W x + (alpha / r) B A x, with A and B learnt.
+
+    With `use_rslora` the factor is alpha / sqrt(r); with `use_dora` magnitude and direction of W are learnt apart.
+    """
+
+    name = "lora"
+    tasks = frozenset({"text-classification", "image-classification"})
+    paper = "https://arxiv.org/abs/2106.09685"
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # on the adapters' input
+    use_rslora: bool = False  # https://arxiv.org/abs/2312.03732
+    use_dora: bool = False  # https://arxiv.org/abs/2402.09353
+    targets: Literal["all", "attention"] | tuple[str, ...] = "all"  # every layer of the blocks, or names of layers
+
+    def learning_rate(self) -> float | None:
+        """Adapters start at zero and want steps ten to twenty times those of full fine-tuning."""
+        return 1e-3
+
+    def model(self, model: nn.Module, ctx: Context) -> nn.Module:
+        """The network with adapters; everything else but the head is frozen."""
+        if not isinstance(model, PreTrainedModel):
+            raise UserError(f"lora: expected a transformers model, got {type(model).__name__}")
+        config = LoraConfig(
+            task_type=TaskType.SEQ_CLS if ctx.task.name == "text-classification" else None,
+            r=self.rank,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]
+            lora_dropout=self.dropout,
+            use_rslora=self.use_rslora,
+            use_dora=self.use_dora,
+            target_modules=target_names(model, self.targets),
+            modules_to_save=[name.split(".")[-1] for name in head_names(model)],
+        )
+        return get_peft_model(model, config)
+
+
+def target_names(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
+    """Full names of the layers to adapt: linear ones and ungrouped convolutions.
+
+    Raises:
+        UserError: no layer of the blocks has such a name.
+    """
+    inside = {id(module) for block in blocks(model) for module in block.module.modules()}
+    layers = {name: module for name, module in model.named_modules() if id(module) in inside and _fits(module)}
+    if targets == "all":
+        chosen = list(layers)
+    else:
+        wanted = ATTENTION if targets == "attention" else tuple(targets)
+        chosen = [name for name in layers if name.split(".")[-1] in wanted]
+    if not chosen:
+        known = sorted({name.split(".")[-1] for name in layers if not name.split(".")[-1].isdigit()})
+        raise UserError(
+            f"lora.targets: {targets!r} names no layer of {type(model).__name__}; it has {', '.join(known)}"
+        )
+    return chosen
+
+
+def _fits(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)

@@ -1,0 +1,1 @@
+"""Regularisation: what keeps a large network from learning few rows by heart."""

@@ -1,0 +1,1 @@
+"""Transfer: which parts of the pretrained network learn, and how fast."""

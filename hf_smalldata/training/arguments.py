@@ -1,0 +1,125 @@
+"""The `train:` section of a recipe: `transformers.TrainingArguments` by their own names, with defaults for few rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from transformers import TrainingArguments
+
+from hf_smalldata.errors import did_you_mean
+
+# What differs from the Trainer's own defaults, and why.
+DEFAULTS: dict[str, Any] = {
+    "num_train_epochs": 10,  # few rows make few steps an epoch
+    "warmup_steps": 0.1,  # a share of all steps: a new head should not shake the body (Mosbach et al., 2021)
+    "weight_decay": 0.01,
+    "per_device_eval_batch_size": 64,
+    "save_strategy": "no",  # the best weights are kept in memory
+    "eval_strategy": "no",  # becomes "epoch" where there are validation rows
+    "logging_strategy": "no",
+    "report_to": "none",
+}
+LEARNING_RATE = 5e-5  # of full fine-tuning, when neither recipe nor technique gives one
+
+OURS: dict[str, Any] = {"early_stopping_patience": None, "early_stopping_threshold": 0.0}
+
+# Names of earlier transformers releases -> what to write now.
+RETIRED: dict[str, str] = {
+    "evaluation_strategy": "eval_strategy",
+    "warmup_ratio": "warmup_steps (a value in [0, 1) is a ratio)",
+    "overwrite_output_dir": "the command's --overwrite",
+    "logging_dir": "the TENSORBOARD_LOGGING_DIR environment variable",
+    "save_safetensors": "nothing: weights are always saved as safetensors",
+    "no_cuda": "use_cpu",
+    "group_by_length": "nothing: batches are always of like lengths",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "fp16_backend": "fp16",
+    "tokenizer": "model.name",
+}
+# Arguments that a Run sets itself -> where the user says it.
+OWNED: dict[str, str] = {
+    "output_dir": "the command's --output",
+    "seed": "seeds",
+    "data_seed": "seeds",
+    "resume_from_checkpoint": "the command's --resume",
+    "load_best_model_at_end": "nothing: with validation rows the best weights are always restored",
+    "remove_unused_columns": "nothing: rows are read by the task",
+    "label_names": "data.label_column",
+    "label_smoothing_factor": "techniques: [{label_smoothing: {epsilon: …}}]",
+    "push_to_hub": "hf upload, after training",
+    "hub_model_id": "hf upload, after training",
+    "hub_token": "hf auth login",
+    "train_sampling_strategy": "nothing: batches are always of like lengths",
+    "do_train": "nothing", "do_eval": "nothing", "do_predict": "nothing",
+}  # fmt: skip
+
+
+def settings() -> dict[str, Any]:
+    """Every argument that a recipe may set, with its type in the installed transformers."""
+    hints = get_type_hints(TrainingArguments)
+    names = [field.name for field in dataclasses.fields(TrainingArguments) if field.init and field.name not in OWNED]
+    return {name: hints[name] for name in names} | {
+        "early_stopping_patience": int | None,
+        "early_stopping_threshold": float,
+    }
+
+
+def check(train: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The section with values of the right types, and all that is wrong with it."""
+    known, problems, values = settings(), [], {}
+    for name, value in train.items():
+        if name in RETIRED and name not in known:
+            problems.append(f"train.{name}: gone from transformers; use {RETIRED[name]}")
+        elif name in OWNED:
+            problems.append(f"train.{name}: set by the run itself; use {OWNED[name]}")
+        elif name not in known:
+            problems.append(f"train.{name}: unknown setting{did_you_mean(name, known)}")
+        else:
+            try:
+                adapter = TypeAdapter(known[name], config=ConfigDict(arbitrary_types_allowed=True))
+                values[name] = adapter.validate_python(value)
+            except ValidationError as error:
+                problems.append(f"train.{name}: {error.errors()[0]['msg'].lower()}, got {value!r}")
+    problems += [problem for problem in _ranges(values) if problem]
+    if not problems:
+        problems += _whole(values)
+    return values, problems
+
+
+def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **more: Any) -> TrainingArguments:
+    """The arguments of one training. `more` are those that only the run knows."""
+    values = {name: value for name, value in {**DEFAULTS, **train, **more}.items() if name not in OURS}
+    values.setdefault("dataloader_pin_memory", torch.cuda.is_available())
+    values.setdefault("accelerator_config", {"split_batches": True})  # a batch is shared out: same result on any count
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        seed=seed,
+        data_seed=seed,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        **values,
+    )
+
+
+def _ranges(values: Mapping[str, Any]) -> list[str]:
+    positive = ("learning_rate", "per_device_train_batch_size", "per_device_eval_batch_size",
+                "gradient_accumulation_steps", "early_stopping_patience")  # fmt: skip
+    not_negative = ("num_train_epochs", "weight_decay", "warmup_steps", "max_grad_norm", "early_stopping_threshold")
+    wrong = [(name, "greater than 0") for name in positive if values.get(name) is not None and values[name] <= 0]
+    wrong += [(name, "at least 0") for name in not_negative if values.get(name) is not None and values[name] < 0]
+    return [f"train.{name}: input should be {expected}, got {values[name]}" for name, expected in wrong]
+
+
+def _whole(values: Mapping[str, Any]) -> list[str]:
+    """What transformers itself says of the arguments together: choices, devices, precisions."""
+    try:
+        training_arguments(values, Path("unused"), seed=0)
+    except (ValueError, ImportError, TypeError) as error:
+        return [f"train: {' '.join(str(error).split())}"]
+    return []

@@ -1,0 +1,123 @@
+"""Rows on their way into batches: encoded once, grouped by length, with soft targets from the collator on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset, Sampler
+
+from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.tasks.task import Batch, Features, Task, targets
+from hf_smalldata.technique import Technique
+
+
+class EncodedRows(Dataset[Features]):
+    """Rows as features, encoded once; those of training with `example` hooks are drawn and encoded anew each epoch.
+
+    Args:
+        rows: columns id, input, label.
+        augment: techniques with an `example` hook; none for rows that are only predicted.
+    """
+
+    def __init__(
+        self, rows: datasets.Dataset, task: Task, processor: Any, augment: Sequence[Technique] = (), seed: int = 0
+    ) -> None:
+        self.task, self.processor, self.augment, self.seed, self.epoch = task, processor, tuple(augment), seed, 0
+        self.labels: list[Any] = list(rows["label"])
+        self.raw: list[dict[str, Any]] = [task.decode(row, processor) for row in rows] if self.augment else []
+        self.features: list[Features] = task.encode(rows, processor)
+        self.prefix: Sequence[Tensor] | None = None  # set while the prefix cache is in use
+        self.lengths = [task.length(features) for features in self.features]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader: another epoch, other draws."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> Features:
+        features = self._drawn(index) if self.augment else self.features[index]
+        item = {**features, "label": self.labels[index]}
+        if self.prefix is not None:
+            item["prefix"] = self.prefix[index]
+        return item
+
+    def _drawn(self, index: int) -> Features:
+        row = dict(self.raw[index])
+        row["rng"] = np.random.default_rng([self.seed, self.epoch, _number(str(row["id"]))])
+        for technique in self.augment:
+            row = technique.example(row)
+        return self.task.encode(
+            datasets.Dataset.from_list([{k: v for k, v in row.items() if k != "rng"}]), self.processor
+        )[0]
+
+
+def collator(
+    task: Task, processor: Any, num_labels: int, problem_type: ProblemType
+) -> Callable[[Sequence[Features]], Batch]:
+    """Features with labels -> a batch; `labels` are targets (B, C), `prefix` cached hidden states (B, T, d)."""
+
+    def collate(items: Sequence[Features]) -> Batch:
+        inputs = [{name: value for name, value in item.items() if name not in ("label", "prefix")} for item in items]
+        batch = task.collate(inputs, processor)
+        if "prefix" in items[0]:
+            batch["prefix"] = pad_sequence([item["prefix"] for item in items], batch_first=True)
+        batch["labels"] = targets([item["label"] for item in items], num_labels, problem_type)
+        return batch
+
+    return collate
+
+
+class LikeLengths(Sampler[int]):
+    """Random order in which neighbours, and so the rows of a batch, are of like length: less padding to compute.
+
+    Lengths are jittered before sorting, so that batches differ from epoch to epoch; the order of batches is random and
+    the incomplete batch comes last. The same on every process.
+    """
+
+    def __init__(self, rows: EncodedRows, batch_size: int, seed: int, jitter: float = 0.2) -> None:
+        self.rows, self.batch_size, self.seed, self.jitter, self.epoch = rows, batch_size, seed, jitter, 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader; passed on to the rows, which draw anew as well."""
+        self.epoch = epoch
+        self.rows.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        lengths = np.asarray(self.rows.lengths, dtype=float) * (1 + self.jitter * rng.uniform(-1, 1, len(self.rows)))
+        order = rng.permutation(len(lengths))
+        order = order[np.argsort(lengths[order], kind="stable")]
+        whole = len(order) - len(order) % self.batch_size
+        spare = rng.integers(0, whole // self.batch_size + 1) * self.batch_size  # where the incomplete batch is cut out
+        last = order[spare : spare + len(order) - whole]
+        batches = np.delete(order, np.arange(spare, spare + len(last))).reshape(-1, self.batch_size)
+        yield from rng.permutation(batches).ravel().tolist()
+        yield from last.tolist()
+
+
+def by_length(rows: EncodedRows, most: int) -> Iterator[list[int]]:
+    """Indices of all rows in batches of like length, longest first: an early end if memory is short."""
+    order = np.argsort(rows.lengths, kind="stable")[::-1]
+    for start in range(0, len(order), most):
+        yield order[start : start + most].tolist()
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Every tensor of the batch on one device."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -1,0 +1,68 @@
+"""Best weights in memory, and early stopping on the task's metric."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class KeepBest(TrainerCallback):
+    """Keep a copy of what learns at the best evaluation and put it back at the end: no checkpoint on disk.
+
+    Args:
+        metric: as in the evaluation's result, without `eval_`.
+        greater_is_better: of that metric.
+        patience: evaluations without improvement before training stops; None never stops.
+        threshold: smallest change that counts as improvement.
+    """
+
+    def __init__(
+        self, metric: str, greater_is_better: bool, patience: int | None = None, threshold: float = 0.0
+    ) -> None:
+        self.metric, self.sign, self.patience, self.threshold = (
+            metric,
+            1 if greater_is_better else -1,
+            patience,
+            threshold,
+        )
+        self.best, self.waited = -math.inf, 0
+        self.weights: dict[str, Tensor] = {}
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Compare, copy, and ask for the end when patience is spent."""
+        value = self.sign * kwargs["metrics"][f"eval_{self.metric}"]
+        if value > self.best + self.threshold:
+            self.best, self.waited = value, 0
+            self.weights = {name: tensor.detach().clone() for name, tensor in learnt(kwargs["model"]).items()}
+        else:
+            self.waited += 1
+            control.should_training_stop |= self.patience is not None and self.waited >= self.patience
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Put the best weights back."""
+        now = learnt(kwargs["model"])
+        with torch.no_grad():
+            for name, tensor in self.weights.items():
+                now[name].copy_(tensor)
+
+
+def learnt(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes: parameters with gradients, and the statistics of norms that are in training mode."""
+    tensors: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for prefix, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            tensors |= {f"{prefix}.{name}": buffer for name, buffer in module.named_buffers(recurse=False)}
+    return tensors
+
+
+class Progress(ProgressCallback):
+    """The Trainer's progress bar, without a line of raw numbers for each log."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Numbers are in metrics.json and in the final table."""

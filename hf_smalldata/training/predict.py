@@ -1,0 +1,42 @@
+"""Logits of rows in full precision, each row scored once whatever the number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import nn
+
+from hf_smalldata.tasks.task import Batch
+from hf_smalldata.training.batching import EncodedRows, by_length, to_device
+
+
+def predict_logits(
+    model: nn.Module, rows: EncodedRows, collate: Callable[[Sequence[Any]], Batch], batch_size: int
+) -> np.ndarray:
+    """Logits (N, C) in the order of `rows`, on every process.
+
+    Batches are dealt out in turn; a process that has one fewer repeats its last, so that all make the same number of
+    forward passes (sharded models need that).
+    """
+    state = PartialState()
+    device = next(model.parameters()).device
+    batches = list(by_length(rows, batch_size))
+    turns = -(-len(batches) // state.num_processes)
+    model.eval()
+    mine: list[tuple[list[int], np.ndarray]] = []
+    with torch.no_grad():
+        for turn in range(turns):
+            indices = batches[min(turn * state.num_processes + state.process_index, len(batches) - 1)]
+            batch = to_device(collate([rows[index] for index in indices]), device)
+            inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "prefix")}
+            mine.append((indices, model(**inputs).logits.float().cpu().numpy()))
+    parts = gather_object(mine) if state.num_processes > 1 else mine
+    logits = np.empty((len(rows), parts[0][1].shape[1]), dtype=np.float32)
+    for indices, values in parts:
+        logits[indices] = values
+    return logits

@@ -1,0 +1,101 @@
+"""SmallDataTrainer: a `transformers.Trainer` that runs the hooks of techniques, and otherwise stays out of the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, ProgressCallback, Trainer
+
+from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.nn.losses import loss as task_loss
+from hf_smalldata.technique import Technique, using
+from hf_smalldata.training.batching import LikeLengths
+from hf_smalldata.training.best import Progress
+from hf_smalldata.training.prefix_cache import Fed
+
+BESIDE_INPUTS = ("labels", "prefix", "unlabelled")  # entries of a batch that are not arguments of the model
+
+
+class SmallDataTrainer(Trainer):
+    """Soft targets, hooks in the recipe's order, batches of like lengths.
+
+    Args:
+        techniques: in the order in which they apply.
+        problem_type: decides the loss.
+        class_weights: (C,) or None.
+        fed: where cached states of frozen blocks go, or None.
+        kwargs: the Trainer's own.
+    """
+
+    loss_is_scaled_for_ga = False  # the loss is a mean over the batch
+
+    def __init__(
+        self,
+        *,
+        techniques: Sequence[Technique],
+        problem_type: ProblemType,
+        class_weights: Tensor | None = None,
+        fed: Fed | None = None,
+        **kwargs: Any,
+    ) -> None:
+        own = [callback for technique in using(techniques, "callbacks") for callback in technique.callbacks()]
+        super().__init__(**{**kwargs, "callbacks": [*own, *kwargs.get("callbacks", ())]})
+        self.model_accepts_loss_kwargs = False
+        self.on_groups, self.on_batch = using(techniques, "param_groups"), using(techniques, "batch")
+        self.penalties = using(techniques, "penalty")
+        self.problem_type: ProblemType = problem_type
+        self.class_weights, self.fed = class_weights, fed
+        self.remove_callback(PrinterCallback)
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(Progress)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with decoupled weight decay on matrices only: never on biases and norms."""
+        if self.optimizer is None:
+            network: Any = self.model if model is None else model
+            groups = decay_groups(network, self.args.weight_decay)
+            for technique in self.on_groups:
+                groups = technique.param_groups(groups, network)
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, network)
+            self.optimizer = optimizer(groups, **options)
+        return self.optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Batch hooks, the task's loss, penalties; hooks run in training only."""
+        batch = dict(inputs)
+        if model.training:
+            for technique in self.on_batch:
+                batch = technique.batch(batch, model)
+        if self.fed is not None:
+            self.fed.hidden = batch["prefix"]
+        outputs = model(**{name: value for name, value in batch.items() if name not in BESIDE_INPUTS})
+        weights = None if self.class_weights is None else self.class_weights.to(outputs.logits.device)
+        loss = task_loss(outputs.logits, batch["labels"], self.problem_type, weights)
+        if model.training:
+            for technique in self.penalties:
+                loss = loss + technique.penalty(model, batch, outputs)
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        return LikeLengths(rows, self.args.train_batch_size, self.args.seed)
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: matrices and embeddings with decay; biases, norms and other vectors without."""
+    learnt = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    decayed = {name for name, parameter in learnt if parameter.dim() >= 2 and not name.endswith("bias")}
+    return [
+        {"params": [parameter for name, parameter in learnt if name in decayed], "weight_decay": weight_decay},
+        {"params": [parameter for name, parameter in learnt if name not in decayed], "weight_decay": 0.0},
+    ]
