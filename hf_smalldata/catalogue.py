@@ -55,6 +55,18 @@ def techniques() -> Entries:
         )
 
 
+def techniques_table() -> str:
+    """The techniques as a markdown table, as README.md shows it."""
+    lines = ["| technique | what it is | tasks | hooks | paper |", "| --- | --- | --- | --- | --- |"]
+    for name in REGISTRY:
+        kind = get_technique(name)
+        hooks = ", ".join(kind.model_construct().hooks())
+        first = summary(kind).partition(". ")[0].rstrip(".")
+        what = first.partition(": ")[2] or first
+        lines.append(f"| `{name}` | {what} | {', '.join(sorted(kind.tasks))} | {hooks} | [paper]({kind.paper}) |")
+    return "\n".join(lines)
+
+
 def tasks() -> Entries:
     """Each task with the first line of its card."""
     for name in TASKS:

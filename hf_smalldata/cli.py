@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -20,6 +21,11 @@ app = typer.Typer(name="hf-smalldata", no_args_is_help=True, add_completion=Fals
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a name from `list recipes`.")]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. train.learning_rate=1e-3")]
+
+
+# What a disk or its owner refuses: not a defect of ours.
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
+            errno.EISDIR, errno.ENAMETOOLONG)  # fmt: skip
 
 
 @app.callback()
@@ -70,13 +76,13 @@ def predict(
 ) -> None:
     """Label new rows with a Run."""
     with _session() as (_, console):
+        from hf_smalldata.prediction import check_output_file, read_inputs, write_predictions
         from hf_smalldata.prediction import predict as label
-        from hf_smalldata.prediction import read_inputs, write_predictions
         from hf_smalldata.run import Run
 
         opened = Run.open(run)
-        if output is not None and output.exists() and not overwrite:
-            raise UserError(f"--output: {output} exists; choose another file or pass --overwrite")
+        if output is not None:
+            check_output_file(output, overwrite)
         names, values = read_inputs(opened, inputs)
         answers = label(opened, values, top_k)
         if output is not None:
@@ -133,13 +139,13 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # every process meets it, one says it
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+        if error.errno not in REFUSALS:
             raise
-        print(f"error: cannot write {error.filename or 'the output'}: {error.strerror}; nothing was left behind",
-              file=sys.stderr)  # fmt: skip
+        print(f"error: cannot write {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -167,7 +173,6 @@ class _session:
     """Messages through rich, from the main process only; libraries keep quiet."""
 
     def __enter__(self) -> tuple[bool, Any]:
-        import os
         import warnings
 
         import datasets

@@ -14,7 +14,6 @@ from accelerate.utils import release_memory
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
@@ -57,7 +56,7 @@ class Fitting:
     def learn(self, drawn: Dataset, seed: int) -> Learnt:
         """Train on the rows of a seed; once more from the next seed if the model collapsed to one constant answer."""
         learnt = self.attempt(drawn, seed, seed)
-        collapsed = self._collapsed(learnt.model, drawn)
+        collapsed = learnt.facts["steps"] > 0 and self._collapsed(learnt.model, drawn)
         if collapsed:
             following = max(self.recipe.seeds) + 1 + self.recipe.seeds.index(seed)
             logger.warning(
@@ -147,8 +146,9 @@ class Fitting:
         return training_arguments(self.recipe.train, folder, start, **more)
 
     def _checkpoint(self, folder: Path) -> str | None:
-        found: str | None = get_last_checkpoint(str(folder)) if self.resume and folder.is_dir() else None
-        return found
+        """The last whole one, if training goes on: the Trainer writes a checkpoint's state last."""
+        whole = [file.parent for file in folder.glob("checkpoint-*/trainer_state.json")] if self.resume else []
+        return str(max(whole, key=lambda made: int(made.name.rpartition("-")[2]))) if whole else None
 
     def _fit_others(self, seed: int) -> Any:
         """`Context.fit`: this recipe, less its `rows` hooks, on other rows."""

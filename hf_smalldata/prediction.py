@@ -18,10 +18,12 @@ from hf_smalldata.data.files import read_table
 from hf_smalldata.data.images import SUFFIXES as IMAGES
 from hf_smalldata.data.images import open_image
 from hf_smalldata.data.spec import DataSpec
+from hf_smalldata.data.table import is_missing
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.run import Run
 from hf_smalldata.tasks import get_task
 
+WRITERS = (".csv", ".jsonl")
 Answers = list[list[dict[str, Any]]]  # a row's {label, score}, best first
 
 
@@ -64,30 +66,46 @@ def read_inputs(run: Run, given: Sequence[str]) -> tuple[list[str], list[Any]]:
         table = read_table(path, spec)
         cells = table.columns[find_input(table, spec, task.input_column)]
         if spec.text_pair_column:
+            if spec.text_pair_column not in table.columns:
+                raise UserError(f"{path}: no column '{spec.text_pair_column}' for the second text; found "
+                                f"{listed(list(table.columns))}")  # fmt: skip
             pairs = table.columns[spec.text_pair_column]
-            return list(table.ids), [{"text": a, "text_pair": b} for a, b in zip(cells, pairs, strict=True)]
+            return list(table.ids), [
+                {"text": _text(a), "text_pair": _text(b)} for a, b in zip(cells, pairs, strict=True)
+            ]
         if task.input_column == "image":
-            return list(table.ids), [str(path.parent / cell) for cell in cells]
-        return list(table.ids), [str(cell) for cell in cells]
+            return list(table.ids), [path.parent / cell if isinstance(cell, str) else cell for cell in cells]
+        return list(table.ids), [_text(cell) for cell in cells]
     if task.input_column == "text":
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; expected texts, or one file ({listed(TABLES)})")
         return list(given), list(given)
     files = [found for name in given for found in _image_files(Path(name).expanduser())]
     return [str(file) for file in files], list(files)
 
 
-def write_predictions(file: Path, names: Sequence[str], answers: Answers) -> None:
-    """One line an input: its name, then label and score of each answer. csv or jsonl, by the file's ending.
+def check_output_file(file: Path, overwrite: bool) -> None:
+    """A file of predictions must be new, and its ending says how it is written.
 
     Raises:
-        UserError: another ending.
+        UserError: it is there, or has another ending.
     """
+    if file.suffix not in WRITERS:
+        raise UserError(f"--output: expected a {' or '.join(WRITERS)} file, got {file.name}")
+    if file.exists() and not overwrite:
+        raise UserError(f"--output: {file} exists; choose another file or pass --overwrite")
+
+
+def write_predictions(file: Path, names: Sequence[str], answers: Answers) -> None:
+    """One line an input: its name, then label and score of each answer. csv or jsonl, by the file's ending."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
     if file.suffix == ".jsonl":
         lines = [
             json.dumps({"id": name, "labels": answer}, ensure_ascii=False) for name, answer in _pairs(names, answers)
         ]
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    elif file.suffix == ".csv":
+    else:
         width = max(map(len, answers), default=1)
         header = ["id", *(f"{part}{index or ''}" for index in range(width) for part in ("label", "score"))]
         with partial.open("w", encoding="utf-8", newline="") as out:
@@ -95,13 +113,15 @@ def write_predictions(file: Path, names: Sequence[str], answers: Answers) -> Non
             writer.writerow(header)
             for name, answer in _pairs(names, answers):
                 writer.writerow([name, *(value for each in answer for value in (each["label"], each["score"]))])
-    else:
-        raise UserError(f"--output: expected a .csv or .jsonl file, got {file.name}")
     os.replace(partial, file)
 
 
 def _pairs(names: Sequence[str], answers: Answers) -> list[tuple[str, list[dict[str, Any]]]]:
     return list(zip(names, answers, strict=True))
+
+
+def _text(cell: Any) -> str:
+    return "" if is_missing(cell) else str(cell)
 
 
 def _data_spec(run: Run) -> DataSpec:

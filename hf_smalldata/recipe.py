@@ -19,6 +19,7 @@ from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.training.arguments import DEFAULTS, LEARNING_RATE, OURS, check
 
 LARGEST_FILE_BYTES = 1_000_000
+MOST_SEEDS = 2**31  # numpy and torch both take them
 
 # Overriding the source of the rows drops what the recipe said of other sources.
 REPLACES = {"data.train": ("name",), "data.name": ("train", "validation", "test")}
@@ -59,13 +60,16 @@ class Recipe(BaseModel):
             if key not in cls.model_fields:
                 problems.append(f"{key}: unknown section{did_you_mean(str(key), cls.model_fields)}")
         task = content.get("task")
-        if task not in TASKS:
+        if not isinstance(task, str) or task not in TASKS:
             problems.append("task: missing; known: " + ", ".join(TASKS) if task is None
                             else f"task: unknown task '{task}'{did_you_mean(str(task), TASKS)}")  # fmt: skip
         data = _section(DataSpec, content.get("data"), "data", problems)
         model = _section(ModelSpec, content.get("model"), "model", problems)
         techniques = _techniques(content.get("techniques") or (), str(task), data, problems)
-        train, wrong = check(content.get("train") or {})
+        given = content.get("train") or {}
+        train, wrong = (
+            check(given) if isinstance(given, Mapping) else ({}, [f"train: expected settings, got {given!r}"])
+        )
         problems += wrong + _validation(train, data) + _seeds(content.get("seeds", (0,)))
         if problems or data is None or model is None:
             raise Problems(where, problems)
@@ -106,7 +110,7 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
         raise UserError(f"{file}: expected a recipe, got a file of {path.stat().st_size:,} bytes")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected sections such as task, data and model, got {type(content).__name__}")
@@ -134,7 +138,7 @@ def override(content: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Any]
                 continue
             place = result
             for part in path[:-1]:
-                place[part] = place = dict(place.get(part) or {})
+                place[part] = place = _settings(part, place.get(part))
             place[path[-1]] = value
             for other in REPLACES.get(key, ()):
                 if f"data.{other}" not in [each.partition("=")[0] for each in pairs]:
@@ -150,10 +154,17 @@ def _refuse(pair: str) -> NoReturn:
     raise ValueError("expected key=value, such as train.learning_rate=1e-3")
 
 
+def _settings(name: str, value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"{name} is not a section but {value!r}")
+    return dict(value or {})
+
+
 def _override_technique(result: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    items = [
-        dict([_named(item)]) if not isinstance(item, Technique) else item for item in result.get("techniques") or []
-    ]
+    given = result.get("techniques") or []
+    if not isinstance(given, list):
+        raise ValueError(f"techniques is not a list but {given!r}")
+    items = [dict([_named(item)]) if not isinstance(item, Technique) else item for item in given]
     name = path[0]
     place = next((item for item in items if isinstance(item, dict) and name in item), None)
     if place is None:
@@ -162,7 +173,7 @@ def _override_technique(result: dict[str, Any], path: Sequence[str], value: Any)
     if len(path) == 1:
         place[name] = value
     else:
-        place[name] = {**(place[name] or {}), ".".join(path[1:]): value}
+        place[name] = {**_settings(name, place[name]), ".".join(path[1:]): value}
     result["techniques"] = items
 
 
@@ -249,8 +260,9 @@ def _validation(train: Mapping[str, Any], data: DataSpec | None) -> list[str]:
 
 def _seeds(seeds: Any) -> list[str]:
     given = [seeds] if isinstance(seeds, int) else list(seeds) if isinstance(seeds, Sequence) else None
-    if not given or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in given):
-        return [f"seeds: expected whole numbers from 0 up, such as [0, 1, 2], got {seeds!r}"]
+    if not given or not all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < MOST_SEEDS
+                            for seed in given):  # fmt: skip
+        return [f"seeds: expected whole numbers from 0 to {MOST_SEEDS - 1}, such as [0, 1, 2], got {seeds!r}"]
     return [] if len(set(given)) == len(given) else [f"seeds: each seed once, got {seeds!r}"]
 
 

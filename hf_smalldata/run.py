@@ -8,9 +8,11 @@ predictions.parquet, environment.json.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import PartialState
+from safetensors import SafetensorError
 
 from hf_smalldata.errors import UserError
 
@@ -102,6 +105,7 @@ def writing(output: Path, overwrite: bool, resume: bool, keep_partial: bool, mai
         raise UserError(f"--resume: nothing to resume for {output}; a training that saves (train.save_strategy=epoch) "
                         "and was interrupted leaves its work there")  # fmt: skip
     folders = Folders(run=partial / "run", work=partial / "work")
+    above = [folder for folder in partial.parents if not folder.exists()]  # made below, gone again after an error
     if main:
         if partial.exists() and not resume:
             shutil.rmtree(partial)
@@ -109,10 +113,13 @@ def writing(output: Path, overwrite: bool, resume: bool, keep_partial: bool, mai
         (folders.run / OURS).mkdir(parents=True)
         folders.work.mkdir(exist_ok=True)
     try:
-        yield folders
+        with _disk_errors():
+            yield folders
     except BaseException:
-        if main and not keep_partial:
+        if main and not (keep_partial and any(folders.work.rglob("checkpoint-*"))):
             shutil.rmtree(partial, ignore_errors=True)
+            for folder in above:
+                folder.rmdir()
         raise
     if main:
         _put(folders.run, output)
@@ -123,10 +130,13 @@ def check_output(output: Path, overwrite: bool) -> None:
     """The folder must be new, empty, or free to be overwritten; nothing but a Run is ever overwritten.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not, or nothing can be written there.
     """
     if output.is_file():
         raise UserError(f"--output: {output} is a file; expected a folder")
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"--output: {output} cannot be made; {above} is no folder that may be written to")
     if not output.exists() or not any(output.iterdir()):
         return
     if not overwrite:
@@ -154,6 +164,20 @@ def environment() -> dict[str, Any]:
         "processes": PartialState().num_processes,
         "versions": {name: version(name) for name in packages},
     }
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    """What a disk refuses, safetensors and torch tell in errors of their own: here they are OSErrors again."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        text = str(error)
+        number = re.search(r"os error (\d+)", text)
+        if number is None and "PytorchStreamWriter" not in text and "unexpected pos" not in text:
+            raise
+        code = int(number[1]) if number else errno.ENOSPC  # torch does not say which
+        raise OSError(code, os.strerror(code)) from error
 
 
 def _put(made: Path, output: Path) -> None:

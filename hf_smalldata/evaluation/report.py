@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from hf_smalldata.evaluation.summary import MODEL
@@ -41,9 +42,9 @@ def table(metrics: Mapping[str, Any]) -> Table:
     header, *lines = rows(metrics)
     shown = Table(title=None, caption=f"{setting(metrics)}; {metrics['interval']}", caption_justify="left")
     for index, title in enumerate(header):
-        shown.add_column(title, justify="left" if index == 0 else "right", overflow="fold")
+        shown.add_column(escape(title), justify="left" if index == 0 else "right")
     for line in lines:
-        shown.add_row(*line)
+        shown.add_row(*map(escape, line))
     return shown
 
 
@@ -64,9 +65,9 @@ def setting(metrics: Mapping[str, Any]) -> str:
 
 
 def show(interval: Mapping[str, float | None], sign: bool = False) -> str:
-    """`0.943 (0.921 to 0.962)`; without bounds the value alone."""
+    """`0.943 [0.921, 0.962]`; without bounds the value alone."""
     form = "{:+.3f}" if sign else "{:.3f}"
     value = form.format(interval["value"])
     if interval["low"] is None or interval["high"] is None:
         return value
-    return f"{value} ({form.format(interval['low'])} to {form.format(interval['high'])})"
+    return f"{value} [{form.format(interval['low'])}, {form.format(interval['high'])}]"

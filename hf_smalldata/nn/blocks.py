@@ -28,10 +28,6 @@ class Block(NamedTuple):
         """The block itself."""
         return self.parent.get_submodule(self.name)
 
-    def replace(self, module: nn.Module) -> None:
-        """Hang another module in the block's place."""
-        self.parent.register_module(self.name, module)
-
 
 def blocks(model: nn.Module) -> list[Block]:
     """Blocks of the backbone from the input upwards; at least two.
@@ -45,7 +41,8 @@ def blocks(model: nn.Module) -> list[Block]:
         series: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for name, child in parent.named_children():
             numbered = re.fullmatch(r"(\D*)(\d+)", name)
-            if numbered and any(True for _ in child.parameters()):
+            called = not isinstance(child, (nn.ModuleList, nn.ModuleDict))
+            if numbered and called and any(True for _ in child.parameters()):
                 series[numbered[1]].append((int(numbered[2]), name))
         for members in series.values():
             found = [Block(parent, name) for _, name in sorted(members)]
@@ -61,12 +58,15 @@ def below(model: nn.Module, cut: int, run: Callable[[nn.Module], Any]) -> tuple[
     """Parameters that the input of block `cut` depends on, and modules that run before it.
 
     Autograd and forward hooks say it, so that position embeddings, shared relative biases and stems of any
-    architecture are found without their names.
+    architecture are found without their names. The pass is one of evaluation: statistics of BatchNorm stay as they are.
 
     Args:
         model: the network.
         cut: 1 to the number of blocks, which stands for the output of the last block.
         run: runs `model` on one batch.
+
+    Raises:
+        UserError: no such block, or one that the network never calls.
     """
     found = blocks(model)
     if not 1 <= cut <= len(found):
@@ -84,7 +84,9 @@ def below(model: nn.Module, cut: int, run: Callable[[nn.Module], Any]) -> tuple[
         reached.extend(_leaves(hidden.grad_fn))
 
     requires = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    modes = {module: module.training for module in model.modules()}
     model.requires_grad_(True)
+    model.eval()
     handles = [module.register_forward_pre_hook(note) for module in model.modules() if not any(module.children())]
     handles.append(last.register_forward_hook(stop))
     try:
@@ -94,6 +96,12 @@ def below(model: nn.Module, cut: int, run: Callable[[nn.Module], Any]) -> tuple[
             handle.remove()
         for parameter, flag in requires.items():
             parameter.requires_grad_(flag)
+        for module, mode in modes.items():
+            module.training = mode
+    if not reached:
+        raise UserError(
+            f"{type(model).__name__} never calls its block {found[cut - 1].name}, so nothing can be cut there"
+        )
     inside = [module for block in found[:cut] for module in block.module.modules()]
     return reached, list(dict.fromkeys([*started, *inside]))
 

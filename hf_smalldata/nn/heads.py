@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from hf_smalldata.nn.blocks import hold_in_eval
+
 # Layers of the body that exist only to feed a head: pretrained for another aim, or new.
 POOLERS = ("pooler",)
 
@@ -29,6 +31,14 @@ def head_names(model: nn.Module) -> list[str]:
         if name in POOLERS and module is not None and _has_weights(module)
     ]
     return inside + beside
+
+
+def hold_statistics(model: nn.Module) -> None:
+    """Keep the BatchNorm statistics of a frozen body as they are: training would move them without a gradient."""
+    head = {module for name in head_names(model) for module in model.get_submodule(name).modules()}
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module not in head:
+            hold_in_eval(module)
 
 
 def _has_weights(module: nn.Module) -> bool:

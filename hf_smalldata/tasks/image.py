@@ -31,11 +31,11 @@ class ImageClassification(Task):
     def load_processor(self, spec: ModelSpec) -> Any:
         """The checkpoint's image processor."""
         require("torchvision", extra="image")
-        return load_processor("AutoImageProcessor", spec)
+        return load_processor("AutoImageProcessor", self.model_class, spec)
 
     def load_model(self, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
         """An image classifier with a new head."""
-        return load_classifier(self.model_class, spec, labels, problem_type, "text-classification")
+        return load_classifier(self.model_class, spec, labels, problem_type)
 
     def decode(self, row: dict[str, Any], processor: Any) -> dict[str, Any]:
         """The row with its image decoded to RGB."""
@@ -73,7 +73,7 @@ def normalisation(processor: Any) -> tuple[np.ndarray, np.ndarray]:
 def _pixels(image: Any, processor: Any, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """One image through the processor: uint8 if that loses nothing, else float32. (3, H, W)."""
     decoded = open_image(image)
-    values = processor(decoded, return_tensors="np")["pixel_values"][0].astype(np.float32)
+    values = processor(decoded, return_tensors="pt")["pixel_values"][0].numpy().astype(np.float32)
     exact = (values * std + mean) * 255
     whole = exact.round()
     fits = np.abs(exact - whole).max() < 1e-2 and whole.min() >= 0 and whole.max() <= 255

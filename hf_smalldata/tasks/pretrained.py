@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 
 from hf_smalldata.data.bundled import BUNDLED_MODELS, model_folder
@@ -19,6 +21,12 @@ from hf_smalldata.nn.heads import head_names
 from hf_smalldata.tasks.task import ModelSpec
 
 logger = logging.getLogger(__name__)
+
+LONGEST_REASON = 200  # characters of another library's message
+HEADS = {
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForImageClassification": "image-classification",
+}
 
 
 def locate(name: str) -> str:
@@ -40,54 +48,74 @@ def locate(name: str) -> str:
     return str(path)
 
 
-def load_processor(auto_class: str, spec: ModelSpec) -> Any:
-    """The tokenizer or image processor of a model."""
+def load_processor(auto_class: str, model_class: str, spec: ModelSpec) -> Any:
+    """The tokenizer or image processor of a model, of which the config is looked at first.
+
+    Raises:
+        UserError: not found, another modality, or no processor in it.
+    """
+    load_config(model_class, spec)
     with _told(spec):
-        return getattr(transformers, auto_class).from_pretrained(
-            locate(spec.name), revision=spec.revision or "main", trust_remote_code=spec.trust_remote_code
-        )
+        return getattr(transformers, auto_class).from_pretrained(locate(spec.name), **_source(spec))
 
 
-def load_classifier(
-    auto_class: str, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType, other_task: str
-) -> nn.Module:
+def load_classifier(model_class: str, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
     """A pretrained body with a new head of the right size, in float32.
 
     Raises:
         UserError: not found, another modality, pickled weights, or weights that do not fit the architecture.
     """
     names = list(labels) or ["value"]
+    config = load_config(
+        model_class,
+        spec,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        problem_type=problem_type,
+    )
+    if hasattr(config, "label_names"):  # timm's own list, which a saved config would put before id2label
+        config.label_names = names
     more = {"attn_implementation": spec.attn_implementation} if spec.attn_implementation else {}
     with _told(spec), _quiet():
-        config = transformers.AutoConfig.from_pretrained(
-            locate(spec.name),
-            revision=spec.revision or "main",
-            trust_remote_code=spec.trust_remote_code,
-            num_labels=len(names),
-            id2label=dict(enumerate(names)),
-            label2id={name: index for index, name in enumerate(names)},
-            problem_type=problem_type,
-        )
-        auto = getattr(transformers, auto_class)
-        if type(config) not in auto._model_mapping and not spec.trust_remote_code:
-            raise UserError(
-                f"model.name: {spec.name} is a {config.model_type} model, which has no "
-                f"{auto_class.removeprefix('AutoModelFor')} head; is this a task for {other_task}?"
-            )
-        model, info = auto.from_pretrained(
+        model, info = getattr(transformers, model_class).from_pretrained(
             locate(spec.name),
             config=config,
-            revision=spec.revision or "main",
-            trust_remote_code=spec.trust_remote_code,
             ignore_mismatched_sizes=True,
             use_safetensors=True,
             dtype="float32",
             output_loading_info=True,
+            **_source(spec),
             **more,
         )
     _check_fit(model, spec.name, [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
     loaded: nn.Module = model
     return loaded
+
+
+def load_config(model_class: str, spec: ModelSpec, **settings: Any) -> Any:
+    """The config of a model that has a head of `model_class`, with `settings` put in.
+
+    Raises:
+        UserError: not found, or of another modality.
+    """
+    with _told(spec), _quiet():
+        config = transformers.AutoConfig.from_pretrained(locate(spec.name), **_source(spec), **settings)
+    if not _has_head(config, model_class) and not spec.trust_remote_code:
+        fitting = [task for other, task in HEADS.items() if _has_head(config, other)]
+        raise UserError(
+            f"model.name: {spec.name} is a {config.model_type or 'nameless'} model, which has no "
+            f"{HEADS[model_class]} head" + (f"; it is one for {' and '.join(fitting)}" if fitting else "")
+        )
+    return config
+
+
+def _has_head(config: Any, model_class: str) -> bool:
+    return type(config) in getattr(transformers, model_class)._model_mapping
+
+
+def _source(spec: ModelSpec) -> dict[str, Any]:
+    return {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
 
 
 def _check_fit(model: nn.Module, name: str, fresh: Sequence[str]) -> None:
@@ -106,23 +134,30 @@ def _check_fit(model: nn.Module, name: str, fresh: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _told(spec: ModelSpec) -> Iterator[None]:
-    """Transformers' own loading errors as one sentence with a way out."""
+    """What transformers raises of a broken or absent checkpoint, as one sentence with a way out."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        text = " ".join(str(error).split())
-        if "safetensors" in text and ("bin" in text or "not found" in text or "does not appear" in text):
+    except (OSError, ValueError, KeyError, ImportError, TypeError, RuntimeError, SafetensorError) as error:
+        text = _first_sentence(error)
+        if "safetensors" in text and ("no file named" in text or "does not appear" in text):
             raise UserError(
-                f"model.name: {spec.name} has no safetensors weights, and pickled ones are not loaded; convert it with "
-                "AutoModel.from_pretrained(…).save_pretrained(folder, safe_serialization=True) in a place you trust"
+                f"model.name: {spec.name} has no model.safetensors; if its weights are pickled (pytorch_model.bin), "
+                "they are not loaded: convert them with AutoModel.from_pretrained(…).save_pretrained(folder) in a "
+                "place you trust"
             ) from error
         if Path(spec.name).expanduser().is_dir() or spec.name.startswith("bundled/"):
             raise UserError(f"model.name: {spec.name} could not be loaded: {text}") from error
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise UserError(
-            f"model.name: {spec.name} was not found: no such folder, and the Hub gave no such model{offline}. "
-            f"Give a folder, a Hub id that is reachable or cached, or {_bundled()}. The Hub said: {text[:200]}"
+            f"model.name: {spec.name} was not found: no such folder, and the Hub gave no such model{offline}; "
+            f"give a folder, a Hub id that is reachable or cached, or {_bundled()}. The Hub said: {text}"
         ) from error
+
+
+def _first_sentence(error: BaseException) -> str:
+    """Of a message of many lines what can be read at a glance."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return textwrap.shorten(lines[0].split(". ")[0], LONGEST_REASON, placeholder=" …")
 
 
 def _bundled() -> str:

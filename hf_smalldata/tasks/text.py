@@ -29,9 +29,13 @@ class TextClassification(Task):
         """The tokenizer; its `model_max_length` is where texts are cut, here and in a pipeline later.
 
         Raises:
-            UserError: not a tokenizer, or `max_length` above what the model can take.
+            UserError: no tokenizer, or `max_length` above what the model can take.
         """
-        tokenizer = load_processor("AutoTokenizer", spec)
+        tokenizer = load_processor("AutoTokenizer", self.model_class, spec)
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes of no files
+            raise UserError(
+                f"model.name: {spec.name} has no tokenizer files (such as tokenizer.json); save them beside it"
+            )
         limit = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else LONGEST
         if spec.max_length is not None and spec.max_length > limit:
             raise UserError(f"model.max_length: {spec.name} takes at most {limit} tokens, got {spec.max_length}")
@@ -42,7 +46,7 @@ class TextClassification(Task):
 
     def load_model(self, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
         """A sequence classifier with a new head."""
-        return load_classifier(self.model_class, spec, labels, problem_type, "image-classification")
+        return load_classifier(self.model_class, spec, labels, problem_type)
 
     def encode(self, rows: Dataset, processor: Any) -> list[Features]:
         """Token ids, cut at the tokenizer's `model_max_length`."""

@@ -56,6 +56,7 @@ OWNED: dict[str, str] = {
     "hub_model_id": "hf upload, after training",
     "hub_token": "hf auth login",
     "train_sampling_strategy": "nothing: batches are always of like lengths",
+    "dataloader_persistent_workers": "nothing: workers start anew each epoch, to draw anew",
     "do_train": "nothing", "do_eval": "nothing", "do_predict": "nothing",
 }  # fmt: skip
 
@@ -73,13 +74,14 @@ def settings() -> dict[str, Any]:
 def check(train: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The section with values of the right types, and all that is wrong with it."""
     known, problems, values = settings(), [], {}
-    for name, value in train.items():
+    for name, given in train.items():
+        value = "no" if given is False and name.endswith("_strategy") else given  # YAML reads a bare `no` as false
         if name in RETIRED and name not in known:
             problems.append(f"train.{name}: gone from transformers; use {RETIRED[name]}")
         elif name in OWNED:
             problems.append(f"train.{name}: set by the run itself; use {OWNED[name]}")
         elif name not in known:
-            problems.append(f"train.{name}: unknown setting{did_you_mean(name, known)}")
+            problems.append(f"train.{name}: unknown setting{did_you_mean(str(name), known)}")
         else:
             try:
                 adapter = TypeAdapter(known[name], config=ConfigDict(arbitrary_types_allowed=True))
@@ -111,8 +113,8 @@ def _ranges(values: Mapping[str, Any]) -> list[str]:
     positive = ("learning_rate", "per_device_train_batch_size", "per_device_eval_batch_size",
                 "gradient_accumulation_steps", "early_stopping_patience")  # fmt: skip
     not_negative = ("num_train_epochs", "weight_decay", "warmup_steps", "max_grad_norm", "early_stopping_threshold")
-    wrong = [(name, "greater than 0") for name in positive if values.get(name) is not None and values[name] <= 0]
-    wrong += [(name, "at least 0") for name in not_negative if values.get(name) is not None and values[name] < 0]
+    wrong = [(name, "greater than 0") for name in positive if values.get(name) is not None and not values[name] > 0]
+    wrong += [(name, "at least 0") for name in not_negative if values.get(name) is not None and not values[name] >= 0]
     return [f"train.{name}: input should be {expected}, got {values[name]}" for name, expected in wrong]
 
 

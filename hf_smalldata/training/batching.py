@@ -34,6 +34,7 @@ class EncodedRows(Dataset[Features]):
         self.raw: list[dict[str, Any]] = [task.decode(row, processor) for row in rows] if self.augment else []
         self.features: list[Features] = task.encode(rows, processor)
         self.prefix: Sequence[Tensor] | None = None  # set while the prefix cache is in use
+        self.prefix_alone = False  # whether the cached states are all that the model needs
         self.lengths = [task.length(features) for features in self.features]
 
     def __len__(self) -> int:
@@ -44,8 +45,9 @@ class EncodedRows(Dataset[Features]):
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> Features:
-        features = self._drawn(index) if self.augment else self.features[index]
-        item = {**features, "label": self.labels[index]}
+        item: Features = {"label": self.labels[index]}
+        if not self.prefix_alone:
+            item |= self._drawn(index) if self.augment else self.features[index]
         if self.prefix is not None:
             item["prefix"] = self.prefix[index]
         return item
@@ -67,7 +69,7 @@ def collator(
 
     def collate(items: Sequence[Features]) -> Batch:
         inputs = [{name: value for name, value in item.items() if name not in ("label", "prefix")} for item in items]
-        batch = task.collate(inputs, processor)
+        batch = task.collate(inputs, processor) if inputs[0] else {}
         if "prefix" in items[0]:
             batch["prefix"] = pad_sequence([item["prefix"] for item in items], batch_first=True)
         batch["labels"] = targets([item["label"] for item in items], num_labels, problem_type)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -42,6 +45,23 @@ class KeepBest(TrainerCallback):
             self.waited += 1
             control.should_training_stop |= self.patience is not None and self.waited >= self.patience
 
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Beside a checkpoint the best weights go to disk too, for a resumed training."""
+        if state.is_world_process_zero and self.weights:
+            facts = {"best": repr(self.best), "waited": str(self.waited)}
+            save_file({name: tensor.cpu() for name, tensor in self.weights.items()}, _file(args), metadata=facts)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A resumed training knows the best weights of its first part."""
+        if state.global_step and _file(args).exists():
+            device = next(kwargs["model"].parameters()).device
+            with safe_open(_file(args), framework="pt", device=str(device)) as file:
+                facts = file.metadata()
+                self.weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            self.best, self.waited = float(facts["best"]), int(facts["waited"])
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -50,6 +70,10 @@ class KeepBest(TrainerCallback):
         with torch.no_grad():
             for name, tensor in self.weights.items():
                 now[name].copy_(tensor)
+
+
+def _file(args: TrainingArguments) -> Path:
+    return Path(str(args.output_dir)) / "best.safetensors"
 
 
 def learnt(model: nn.Module) -> dict[str, Tensor]:

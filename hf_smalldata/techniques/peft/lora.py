@@ -13,10 +13,11 @@ from peft import LoraConfig, TaskType, get_peft_model
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks
-from hf_smalldata.nn.heads import head_names
+from hf_smalldata.nn.heads import head_names, hold_statistics
 from hf_smalldata.technique import Context, Technique
 
 # Names that attention projections go by: separate or fused, in transformers and timm.
@@ -49,6 +50,8 @@ class Lora(Technique):
         """The network with adapters; everything else but the head is frozen."""
         if not isinstance(model, PreTrainedModel):
             raise UserError(f"lora: expected a transformers model, got {type(model).__name__}")
+        names = target_names(model, self.targets)
+        hold_statistics(model)
         config = LoraConfig(
             task_type=TaskType.SEQ_CLS if ctx.task.name == "text-classification" else None,
             r=self.rank,
@@ -56,8 +59,9 @@ class Lora(Technique):
             lora_dropout=self.dropout,
             use_rslora=self.use_rslora,
             use_dora=self.use_dora,
-            target_modules=target_names(model, self.targets),
-            modules_to_save=[name.split(".")[-1] for name in head_names(model)],
+            target_modules=names,
+            modules_to_save=head_names(model),
+            fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in names),
         )
         return get_peft_model(model, config)
 
@@ -84,4 +88,4 @@ def target_names(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
 
 
 def _fits(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    return isinstance(module, (nn.Linear, Conv1D)) or (isinstance(module, nn.Conv2d) and module.groups == 1)

@@ -46,6 +46,8 @@ class Dropout(Technique):
         """The same weights in a network built from the changed config, so that functional dropout follows too."""
         if not isinstance(model, PreTrainedModel):
             raise UserError(f"dropout: put it before the technique that made the model a {type(model).__name__}")
+        if not all(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError("dropout: put it before the technique that froze parts of the network")
         config = copy.deepcopy(model.config)
         for part, rate in (("hidden", self.hidden), ("attention", self.attention), ("head", self.head)):
             if rate is not None:

@@ -11,8 +11,9 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
+from hf_smalldata.errors import UserError
 from hf_smalldata.tasks.task import Batch
-from hf_smalldata.technique import Technique
+from hf_smalldata.technique import Context, Technique
 
 
 def smooth(targets: Tensor, epsilon: float) -> Tensor:
@@ -29,6 +30,12 @@ class LabelSmoothing(Technique):
     keeps_inputs: ClassVar[bool] = True
 
     epsilon: float = Field(default=0.1, gt=0, lt=1)
+
+    def model(self, model: nn.Module, ctx: Context) -> nn.Module:
+        """The model as it is; smoothing has a meaning only where the classes of a row exclude each other."""
+        if ctx.problem_type != "single_label_classification":
+            raise UserError(f"label_smoothing: for single-label rows, and these are {ctx.problem_type}; leave it out")
+        return model
 
     def batch(self, batch: Batch, model: nn.Module) -> Batch:
         """Targets (B, C) -> smoothed targets (B, C)."""

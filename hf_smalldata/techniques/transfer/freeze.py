@@ -13,7 +13,7 @@ from torch import nn
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import below, blocks, hold_in_eval
-from hf_smalldata.nn.heads import head_names
+from hf_smalldata.nn.heads import head_names, hold_statistics
 from hf_smalldata.technique import Context, Technique
 
 
@@ -46,6 +46,7 @@ class Freeze(Technique):
                 raise UserError(f"freeze: {type(model).__name__} has no head that could learn")
             kept = set(map(id, head))
             frozen = [parameter for parameter in model.parameters() if id(parameter) not in kept]
+            hold_statistics(model)
         for parameter in frozen:
             parameter.requires_grad_(False)
         for module in modules:

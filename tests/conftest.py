@@ -1,0 +1,154 @@
+"""Tiny models, rows and contexts for all tests: built in code, two layers, 32 wide, nothing is downloaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import (
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    TimmWrapperConfig,
+)
+
+from hf_smalldata import bundle
+from hf_smalldata.tasks import get_task
+from hf_smalldata.tasks.task import Batch, ModelSpec, Task
+from hf_smalldata.technique import Context
+from hf_smalldata.testing import COLOURS, TOPICS, image_folder, image_of, text_rows, tiny_image_model, tiny_text_model
+
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A task with a tiny model folder and rows of three classes that can be learnt."""
+
+    task: Task
+    folder: Path
+    processor: Any
+    rows: Dataset  # 12
+    labels: tuple[str, ...]
+    work: Path
+
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec(name=str(self.folder))
+
+    def network(self, seed: int = 0) -> Any:
+        """A fresh pretrained network; a seed fixes its head."""
+        torch.manual_seed(seed)
+        return self.task.load_model(self.spec, self.labels, "single_label_classification")
+
+    def batch(self, count: int = 4) -> Batch:
+        return self.task.collate(self.task.encode(self.rows.select(range(count)), self.processor), self.processor)
+
+    def context(self, seed: int = 0) -> Context:
+        def fit(rows: Dataset) -> Any:
+            raise AssertionError("no technique of these tests fits others")
+
+        return Context(
+            task=self.task,
+            processor=self.processor,
+            train=self.rows,
+            unlabelled=None,
+            labels=self.labels,
+            problem_type="single_label_classification",
+            seed=seed,
+            work_dir=self.work,
+            fit=fit,
+        )
+
+
+def image_rows(per_class: int, seed: int = 0) -> Dataset:
+    rng = np.random.default_rng(seed)
+    rows = [{"id": f"{seed}:{at}", "image": image_of(at % 3, rng), "label": at % 3} for at in range(3 * per_class)]
+    return Dataset.from_list(rows)
+
+
+def _kit(task_name: str, folder: Path, rows: Dataset, labels: Any, work: Path) -> Kit:
+    task = get_task(task_name)
+    return Kit(task, folder, task.load_processor(ModelSpec(name=str(folder))), rows, tuple(labels), work)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    place = tmp_path_factory.mktemp("text")
+    return _kit("text-classification", tiny_text_model(place / "model"), text_rows(4), TOPICS, place)
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    place = tmp_path_factory.mktemp("image")
+    return _kit("image-classification", tiny_image_model(place / "model"), image_rows(4), COLOURS, place)
+
+
+@pytest.fixture(scope="session")
+def kits(text: Kit, image: Kit) -> dict[str, Kit]:
+    """Kits by the name of their task."""
+    return {text.task.name: text, image.task.name: image}
+
+
+@pytest.fixture
+def classifier() -> Callable[[Any], Any]:
+    """Config -> a classifier with random weights in evaluation mode."""
+
+    def build(config: Any) -> Any:
+        torch.manual_seed(0)
+        auto = AutoModelForSequenceClassification if hasattr(config, "vocab_size") else AutoModelForImageClassification
+        return auto.from_config(config).eval()
+
+    return build
+
+
+@pytest.fixture
+def timm(classifier: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Architecture of timm -> a classifier of three classes with random weights."""
+
+    def build(architecture: str, **arguments: Any) -> nn.Module:
+        config = TimmWrapperConfig(architecture=architecture, model_args=arguments, do_pooling=True, num_labels=3)
+        return classifier(config)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Files of training and test rows by the name of their task, as `data:` takes them."""
+    place = tmp_path_factory.mktemp("rows")
+    names = list(TOPICS)
+    for part, per_class, seed in (("train", 4, 0), ("test", 3, 1)):
+        frame = text_rows(per_class, seed).to_pandas()
+        frame["label"] = [names[index] for index in frame["label"]]
+        frame[["text", "label"]].to_csv(place / f"{part}.csv", index=False)
+        image_folder(place / f"{part}-images", per_class, seed)
+    return {
+        "text-classification": {"train": str(place / "train.csv"), "test": str(place / "test.csv")},
+        "image-classification": {"train": str(place / "train-images"), "test": str(place / "test-images")},
+    }
+
+
+@pytest.fixture
+def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bundle.prove` runs its script in this process: all of it but the fresh interpreter, which costs seconds."""
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        script, arguments = command[3], command[4:]
+        alone = 'assert "hf_smalldata" not in sys.modules\n'
+        assert alone in script
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "argv", ["-c", *arguments])
+            exec(script.replace(alone, ""), {})
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(bundle, "subprocess", SimpleNamespace(run=run))

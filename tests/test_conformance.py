@@ -1,0 +1,229 @@
+"""What holds for every technique on each of its tasks; a new line in the registry is tested without more."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from datasets import Dataset, concatenate_datasets
+
+from hf_smalldata.pipeline import train
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.run import Run
+from hf_smalldata.tasks import TASKS
+from hf_smalldata.technique import HOOKS, Context, Technique
+from hf_smalldata.techniques import REGISTRY, get_technique
+from hf_smalldata.training.arguments import training_arguments
+from hf_smalldata.training.batching import EncodedRows, collator
+from hf_smalldata.training.trainer import SmallDataTrainer
+
+PROBLEM = "single_label_classification"
+PAIRS = [(name, task) for name in REGISTRY for task in TASKS if task in get_technique(name).tasks]
+each_pair = pytest.mark.parametrize(("name", "task"), PAIRS, ids=[f"{name} {task}" for name, task in PAIRS])
+each_name = pytest.mark.parametrize("name", REGISTRY)
+
+
+class Copies(Technique):
+    """A `rows` hook: every training row once more, marked as made."""
+
+    name = "copies"
+    tasks = frozenset(TASKS)
+
+    def rows(self, train: Dataset, ctx: Context) -> Dataset:
+        made = train.map(lambda row: {"id": f"copy:{row['id']}"})
+        return concatenate_datasets([
+            train.add_column("source", [None] * len(train), feature=None),
+            made.add_column("source", [self.name] * len(made)),
+        ])  # fmt: skip
+
+
+def recipe_for(techniques: Sequence[object], task: str, kits, sources, **train_settings) -> Recipe:
+    return Recipe.parse({
+        "task": task, "data": sources[task], "model": {"name": str(kits[task].folder)}, "techniques": techniques,
+        "train": {"num_train_epochs": 2, "per_device_train_batch_size": 4, "disable_tqdm": True, **train_settings},
+    })  # fmt: skip
+
+
+def scores(run: Run) -> np.ndarray:
+    table = run.predictions
+    return table[[column for column in table if column.startswith("score: ")]].to_numpy()
+
+
+@each_pair
+def test_defaults_survive_the_round_trip_through_yaml(name, task, kits, sources):
+    recipe = recipe_for([name], task, kits, sources)
+    again = Recipe.parse(yaml.safe_load(recipe.to_yaml()))
+    assert again == recipe
+    assert again.techniques == (get_technique(name)(),)
+
+
+@each_pair
+def test_same_seed_same_result_and_the_saved_model_reloads_to_it(name, task, kits, sources, tmp_path, reload_here):
+    recipe = recipe_for([name], task, kits, sources)
+    first, second = (train(recipe, tmp_path / at) for at in "ab")
+    np.testing.assert_array_equal(scores(first), scores(second))
+    assert scores(first).std(0).min() > 0
+    (facts,) = first.metrics["runs"]
+    assert facts["steps"] == 6
+    assert facts["reload"]["."] < 1e-4
+    assert all(difference < 1e-4 for difference in facts["reload"].values())
+
+
+@each_pair
+def test_hooks_that_are_not_overridden_are_never_called(name, task, kits, sources, tmp_path, reload_here, monkeypatch):
+    def refuse(self, *args):
+        raise AssertionError("called a hook that the technique does not override")
+
+    overridden = get_technique(name)().hooks()
+    for hook in HOOKS:
+        monkeypatch.setattr(Technique, hook, refuse)
+    assert get_technique(name)().hooks() == overridden
+    train(recipe_for([name], task, kits, sources, num_train_epochs=1), tmp_path / "run")
+
+
+@each_pair
+def test_evaluation_is_untouched_by_hooks_of_training(name, task, kits, tmp_path):
+    kit, technique = kits[task], get_technique(name)()
+    network = kit.network()
+    if "model" in technique.hooks():
+        network = technique.model(network, kit.context())
+    evaluate = []
+    for techniques in ([technique], []):
+        trainer = SmallDataTrainer(
+            model=network,
+            args=training_arguments({"disable_tqdm": True}, tmp_path, 0),
+            techniques=techniques,
+            problem_type=PROBLEM,
+            data_collator=collator(kit.task, kit.processor, 3, PROBLEM),
+            eval_dataset=EncodedRows(kit.rows, kit.task, kit.processor),
+        )
+        evaluate.append((trainer.evaluate()["eval_loss"], trainer.predict(trainer.eval_dataset).predictions))
+    assert evaluate[0][0] == evaluate[1][0]
+    np.testing.assert_array_equal(evaluate[0][1], evaluate[1][1])
+
+
+@each_pair
+def test_a_model_hook_leaves_a_head_that_learns_and_the_outputs_that_a_task_needs(name, task, kits):
+    kit, technique = kits[task], get_technique(name)()
+    network = technique.model(kit.network(), kit.context())
+    logits = network(**kit.batch(4)).logits
+    assert logits.shape == (4, 3)
+    logits.sum().backward()
+    learning = {at for at, parameter in network.named_parameters() if parameter.requires_grad}
+    assert any("classifier" in at for at in learning)
+    assert any(p.grad is not None and torch.any(p.grad != 0) for at, p in network.named_parameters() if at in learning)
+
+
+@each_name
+def test_the_name_is_that_of_the_registry(name):
+    assert get_technique(name).name == name
+
+
+@each_name
+def test_the_paper_is_an_address(name):
+    assert re.fullmatch(r"https://\S+\.\S+/\S+", get_technique(name).paper)
+
+
+@each_name
+def test_the_card_says_what_it_is_when_it_helps_and_when_not(name):
+    card = sys.modules[get_technique(name).__module__].__doc__ or ""
+    what, _, when = card.strip().partition("\n\n")
+    assert re.match(r"[A-Z].+: .+\.$", " ".join(what.split()))
+    sentences = [part for part in re.split(r"(?<=\.)\s+", " ".join(when.split())) if part]
+    assert len(sentences) >= 2
+    assert re.match("Helps|Does", sentences[0])
+    assert re.search(r"\b(not|nothing|little|hurts|harm|often as good|lower them)\b", when, flags=re.IGNORECASE)
+
+
+@each_name
+def test_every_field_has_a_default_a_type_and_stays_as_given(name):
+    technique = get_technique(name)()
+    for field in type(technique).model_fields:
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(technique, field, getattr(technique, field))
+    with pytest.raises(ValueError, match=r"Extra inputs are not permitted"):
+        get_technique(name)(**{"no_such_field": 1})
+
+
+@each_name
+def test_each_technique_declares_known_tasks_and_uses_a_hook(name):
+    kind = get_technique(name)
+    assert kind.tasks
+    assert kind.tasks <= set(TASKS)
+    assert kind().hooks()
+    assert set(kind().hooks()) <= set(HOOKS)
+
+
+@each_name
+def test_each_technique_has_a_test_of_its_own(name):
+    assert (Path(__file__).parent / "techniques" / f"test_{name}.py").is_file()
+
+
+WITH_ROWS = [(name, task) for name, task in PAIRS if "rows" in get_technique(name)().hooks()]
+
+
+def wrong_with_rows(before: Dataset, after: Dataset, held_out: Dataset, column: str) -> list[str]:
+    """What a `rows` hook may not do, as far as it did."""
+    wrong = []
+    if not set(before.column_names) <= set(after.column_names):
+        wrong.append("lost a column")
+    if not set(after["label"]) <= set(before["label"]):
+        wrong.append("made a label")
+    originals = {row["id"]: row["label"] for row in before}
+    if any(row["label"] != originals[row["id"]] for row in after if row["id"] in originals):
+        wrong.append("changed a label")
+    if any(not row.get("source") for row in after if row["id"] not in originals):
+        wrong.append("made a row without saying so")
+    if set(after["id"]) & set(held_out["id"]):
+        wrong.append("emitted a row that is held out")
+    if column == "text" and set(after[column]) & set(held_out[column]) - set(before[column]):
+        wrong.append("emitted an input that is held out")
+    return wrong
+
+
+@pytest.mark.parametrize(("name", "task"), [*WITH_ROWS, *(("copies", task) for task in TASKS)], ids=str)
+def test_a_rows_hook_keeps_columns_and_labels_marks_its_rows_and_emits_none_that_is_held_out(name, task, kits):
+    kit = kits[task]
+    technique = Copies() if name == "copies" else get_technique(name)()
+    learnt, held_out = kit.rows.select(range(9)), kit.rows.select(range(9, 12))
+    after = technique.rows(learnt, kit.context())
+    assert wrong_with_rows(learnt, after, held_out, kit.task.input_column) == []
+    assert len(after) > len(learnt)
+
+
+def test_the_check_of_rows_finds_each_thing_that_is_forbidden(text):
+    learnt, held_out = text.rows.select(range(9)), text.rows.select(range(9, 12))
+
+    def found(after: Dataset) -> list[str]:
+        return wrong_with_rows(learnt, after, held_out, "text")
+
+    assert found(learnt) == []
+    assert found(learnt.map(lambda row: {"label": (row["label"] + 1) % 3})) == ["changed a label"]
+    assert found(learnt.map(lambda row: {"id": f"new:{row['id']}"})) == ["made a row without saying so"]
+    leaked = concatenate_datasets([learnt, held_out]).map(lambda row: {"source": "leak"})
+    assert found(leaked) == ["emitted a row that is held out", "emitted an input that is held out"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_made_rows_are_learnt_from_and_change_neither_test_rows_nor_baselines(
+    task, kits, sources, tmp_path, reload_here
+):
+    plain, more = (
+        train(recipe_for(techniques, task, kits, sources), tmp_path / f"{len(techniques)}")
+        for techniques in ([], [Copies()])
+    )
+    assert (plain.metrics["runs"][0]["train_rows"], more.metrics["runs"][0]["train_rows"]) == (12, 24)
+    assert more.metrics["runs"][0]["steps"] == 2 * plain.metrics["runs"][0]["steps"]
+    assert more.metrics["rows"] == plain.metrics["rows"]
+    assert more.rows == plain.rows
+    assert list(more.predictions["id"]) == list(plain.predictions["id"])
+    others = [
+        {name: value for name, value in run.metrics["results"].items() if name != "model"} for run in (plain, more)
+    ]
+    assert others[0] == others[1]

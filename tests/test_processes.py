@@ -1,0 +1,98 @@
+"""Two processes give the result of one: the same batches, every test row scored once, one Run."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+
+from hf_smalldata import bundle, pipeline
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.run import Run
+from hf_smalldata.testing import TOPICS, text_rows, tiny_text_model
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    """24 training, 9 validation and 22 test rows; no dropout, so that no draw depends on the process."""
+    folder = tmp_path_factory.mktemp("processes")
+    tiny_text_model(folder / "bert")
+    for name, per_class, rows in (("train", 8, 24), ("validation", 3, 9), ("test", 8, 22)):
+        table = text_rows(per_class, seed=per_class + rows).select(range(rows))
+        labels = [list(TOPICS)[label] for label in table["label"]]
+        pd.DataFrame({"text": table["text"], "label": labels}).to_csv(folder / f"{name}.csv", index=False)
+    content = {
+        "task": "text-classification",
+        "data": {name: str(folder / f"{name}.csv") for name in ("train", "validation", "test")},
+        "model": {"name": str(folder / "bert")},
+        "techniques": [{"dropout": {"hidden": 0, "attention": 0}}],
+        "train": {"learning_rate": 1e-3, "num_train_epochs": 4, "per_device_train_batch_size": 8},
+    }  # fmt: skip
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def in_two_processes(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Through `accelerate launch`, as scripts/accelerate/cpu.yaml says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file",
+               ROOT / "scripts" / "accelerate" / "cpu.yaml", "--main_process_port", str(port), "-m", "hf_smalldata",
+               "train", *map(str, words), "train.ddp_backend=gloo"]  # fmt: skip
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=240)
+
+
+def scores(run: Run) -> np.ndarray:
+    return run.predictions[[f"score: {label}" for label in run.metrics["labels"]]].to_numpy()
+
+
+def test_two_processes_train_the_model_that_one_trains(recipe, tmp_path, monkeypatch):
+    done = in_two_processes(recipe, "--output", tmp_path / "two", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = Run.open(tmp_path / "two")
+    assert json.loads(two.part("environment.json").read_text())["processes"] == 2
+    monkeypatch.setattr(bundle, "prove", lambda *_: 0.0)
+    one = pipeline.train(Recipe.read(recipe), tmp_path / "one")
+    assert json.loads(one.part("environment.json").read_text())["processes"] == 1
+    assert two.metrics["rows"] == {"train": 24, "pool": 24, "validation": 9, "test": 22}
+    assert two.metrics["runs"][0]["steps"] == one.metrics["runs"][0]["steps"] == 12
+    assert len(two.predictions) == two.predictions["id"].nunique() == 22
+    assert list(two.predictions["id"]) == list(one.predictions["id"])
+    np.testing.assert_allclose(scores(two), scores(one), atol=1e-4)
+    assert two.rows == one.rows
+    assert done.stdout.count("saved and proven to reload") == 1  # one process speaks
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_batch_that_two_processes_cannot_share_is_one_error(recipe, tmp_path):
+    done = in_two_processes(recipe, "train.per_device_train_batch_size=7", "--output", tmp_path / "two", cwd=tmp_path)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert said == ["error: train.per_device_train_batch_size: 7 rows cannot be shared evenly over 2 processes; use a "
+                    "multiple of 2"]  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "scripts" / "accelerate").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_launch_settings_are_read_by_the_installed_accelerate(file):
+    written = yaml.safe_load(file.read_text())
+    read = load_config_from_file(str(file))
+    assert read.num_processes == written["num_processes"]
+    assert read.distributed_type.value == written["distributed_type"]
+    assert read.mixed_precision == written["mixed_precision"]
+    plugin = {"FSDP": "fsdp_config", "DEEPSPEED": "deepspeed_config"}.get(written["distributed_type"])
+    assert plugin is None or getattr(read, plugin) == written[plugin]
