@@ -63,9 +63,9 @@ def train(
     place = Path(output or default_output(recipe)).expanduser().resolve()
     check_output(place, overwrite)
     arguments = training_arguments(recipe.train, place, seed=recipe.seeds[0])  # joins the other processes
-    _check_processes(arguments)
     task, state = get_task(recipe.task), PartialState()
     data = read_rows(recipe, task, objects)
+    _check_processes(arguments, data)
     draws = {seed: draw_for(data, recipe.data, seed) for seed in recipe.seeds}
     for warning in data.warnings:
         logger.warning(warning)
@@ -127,12 +127,15 @@ def default_output(recipe: Recipe) -> Path:
     return Path("runs") / (Path(source).stem or "run")
 
 
-def _check_processes(arguments: TrainingArguments) -> None:
-    """A batch is shared out over the processes, so its size must divide by their number."""
-    size, count = arguments.per_device_train_batch_size, arguments.world_size
-    if size % count:
-        raise UserError(f"train.per_device_train_batch_size: {size} rows cannot be shared evenly over {count} "
-                        f"processes; use a multiple of {count}")  # fmt: skip
+def _check_processes(arguments: TrainingArguments, data: Splits) -> None:
+    """A batch of the Trainer is shared out over the processes, so its size must divide by their number."""
+    names = ["per_device_train_batch_size", *(["per_device_eval_batch_size"] if data.validation is not None else [])]
+    for name in names:
+        size, count = getattr(arguments, name), arguments.world_size
+        if size % count:
+            raise UserError(
+                f"train.{name}: {size} rows cannot be shared evenly over {count} processes; use a multiple of {count}"
+            )
 
 
 def _save(model: nn.Module, fitting: Fitting, expected: Array, folder: Path) -> dict[str, float]:

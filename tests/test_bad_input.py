@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from huggingface_hub import constants
 
 from hf_smalldata import cli
 from hf_smalldata.testing import TOPICS, image_folder, text_rows, tiny_image_model, tiny_text_model
+from hf_smalldata.training.trainer import SmallDataTrainer
 
 ROWS = text_rows(12)
 TABLE = pd.DataFrame({"text": ROWS["text"], "label": [list(TOPICS)[label] for label in ROWS["label"]]})
@@ -244,3 +246,11 @@ def test_an_output_where_nothing_may_be_written_is_refused(refused, here, monkey
 def test_a_mistake_found_after_work_began_leaves_nothing_either(refused):
     assert "lora.targets" in refused("techniques.lora.targets=[nothing]", "train.save_strategy=epoch")
     assert "put it before the technique" in refused("techniques.lora={}", "techniques.dropout.head=0.1")
+
+
+def test_a_full_disk_ends_with_one_sentence_and_leaves_nothing(refused, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "optimizer.pt")
+
+    monkeypatch.setattr(SmallDataTrainer, "train", refuse)
+    assert refused() == "error: cannot write optimizer.pt: No space left on device\n"

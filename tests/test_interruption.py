@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from hf_smalldata import bundle, pipeline
 from hf_smalldata.errors import UserError
+from hf_smalldata.fitting import Fitting
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.technique import Technique
 from hf_smalldata.testing import TOPICS, text_rows, tiny_text_model
@@ -37,9 +38,9 @@ def train(bert, tmp_path):
     rows = text_rows(12)
     objects = {"train": {"text": rows["text"][:], "label": [list(TOPICS)[label] for label in rows["label"]]}}
 
-    def run(out="out", techniques=(), seeds=(0,), resume=False, overwrite=False, **train):
+    def run(out="out", techniques=(), seeds=(0,), resume=False, overwrite=False, data=(), **train):
         settings = {"learning_rate": 1e-3, "num_train_epochs": 4, **train}
-        made = Recipe.parse({"task": TASK, "data": {"name": "rows"}, "model": {"name": str(bert)},
+        made = Recipe.parse({"task": TASK, "data": {"name": "rows", **dict(data)}, "model": {"name": str(bert)},
                              "techniques": list(techniques), "train": settings, "seeds": list(seeds)})  # fmt: skip
         return pipeline.train(made, tmp_path / out, objects=objects, resume=resume, overwrite=overwrite)
 
@@ -90,6 +91,18 @@ def test_an_interrupted_training_goes_on_to_the_same_result(train, tmp_path):
     assert names(tmp_path) == ["out", "whole"]
     np.testing.assert_allclose(scores(run), scores(whole), atol=1e-6)
     assert [fact["steps"] for fact in run.metrics["runs"]] == [fact["steps"] for fact in whole.metrics["runs"]]
+
+
+def test_a_resumed_training_knows_the_best_epoch_of_its_first_part(train, monkeypatch):
+    monkeypatch.setattr(Fitting, "_collapsed", lambda *_: False)
+    settings = {"learning_rate": 1e-2, "num_train_epochs": 8, "metric_for_best_model": "log_loss",
+                "data": {"validation_fraction": 0.3}}  # fmt: skip
+    whole = train("whole", **settings)
+    steps = whole.metrics["runs"][0]["steps"]
+    with pytest.raises(KeyboardInterrupt):
+        train(techniques=[Stopped(step=steps - 1)], save_strategy="epoch", **settings)
+    run = train(save_strategy="epoch", resume=True, **settings)
+    np.testing.assert_allclose(scores(run), scores(whole), atol=1e-6)
 
 
 def test_a_checkpoint_that_was_half_written_is_passed_over(train, tmp_path):

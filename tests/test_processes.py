@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,8 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from hf_smalldata import bundle, pipeline
+from hf_smalldata.data.load import Splits
+from hf_smalldata.errors import UserError
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import Run
 from hf_smalldata.testing import TOPICS, text_rows, tiny_text_model
@@ -37,7 +41,8 @@ def recipe(tmp_path_factory) -> Path:
         "data": {name: str(folder / f"{name}.csv") for name in ("train", "validation", "test")},
         "model": {"name": str(folder / "bert")},
         "techniques": [{"dropout": {"hidden": 0, "attention": 0}}],
-        "train": {"learning_rate": 1e-3, "num_train_epochs": 4, "per_device_train_batch_size": 8},
+        "train": {"learning_rate": 1e-3, "num_train_epochs": 4, "per_device_train_batch_size": 8,
+                  "ddp_backend": "gloo"},
     }  # fmt: skip
     file = folder / "recipe.yaml"
     file.write_text(yaml.safe_dump(content))
@@ -51,7 +56,7 @@ def in_two_processes(*words: object, cwd: Path) -> subprocess.CompletedProcess[s
         port = free.getsockname()[1]
     command = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file",
                ROOT / "scripts" / "accelerate" / "cpu.yaml", "--main_process_port", str(port), "-m", "hf_smalldata",
-               "train", *map(str, words), "train.ddp_backend=gloo"]  # fmt: skip
+               "train", *map(str, words)]  # fmt: skip
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=240)
 
@@ -85,6 +90,15 @@ def test_a_batch_that_two_processes_cannot_share_is_one_error(recipe, tmp_path):
     assert said == ["error: train.per_device_train_batch_size: 7 rows cannot be shared evenly over 2 processes; use a "
                     "multiple of 2"]  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("processes", "validates", "refused"), [(1, True, False), (2, False, False), (2, True, True)])
+def test_validation_batches_must_be_shared_evenly_as_well(processes, validates, refused):
+    rows = text_rows(2)
+    data = Splits(rows, rows if validates else None, rows, tuple(TOPICS), "single_label_classification")
+    arguments = SimpleNamespace(per_device_train_batch_size=8, per_device_eval_batch_size=7, world_size=processes)
+    with pytest.raises(UserError, match="per_device_eval_batch_size: 7 rows") if refused else nullcontext():
+        pipeline._check_processes(arguments, data)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "scripts" / "accelerate").glob("*.yaml")), ids=lambda file: file.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -97,6 +98,8 @@ def check(train: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **more: Any) -> TrainingArguments:
     """The arguments of one training. `more` are those that only the run knows."""
     values = {name: value for name, value in {**DEFAULTS, **train, **more}.items() if name not in OURS}
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        values.pop("ddp_backend", None)  # of several processes; torch refuses it for one
     values.setdefault("dataloader_pin_memory", torch.cuda.is_available())
     values.setdefault("accelerator_config", {"split_batches": True})  # a batch is shared out: same result on any count
     return TrainingArguments(

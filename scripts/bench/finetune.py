@@ -1,13 +1,13 @@
-"""Plain `transformers.Trainer` against hf_smalldata: same model, rows, epochs and learning rate; wall-clock and accuracy.
+"""Plain `transformers.Trainer` against hf_smalldata: same model, rows, epochs, learning rate; time and accuracy.
 
     python scripts/bench/finetune.py --data FOLDER [--model bundled/minilm-l6] [--rows 512] [--epochs 5] [--seeds 0 1 2]
                                      [--frozen 0 4] [--results finetune.jsonl]
 
-FOLDER holds train.jsonl and test.jsonl with `text` and `label`. Each measurement runs in a process of its own (its peak
-memory is its own), the two sides alternate, and each result is appended to --results as one line, so that a run that was
-cut off goes on where it stopped. `plain` is the Trainer with its defaults and dynamic padding (DataCollatorWithPadding);
-with --frozen N both sides freeze the embeddings and the bottom N blocks. Timed is training alone, for hf_smalldata
-with the prefix cache's own computation, without loading libraries, model and rows.
+FOLDER holds train.jsonl and test.jsonl with `text` and `label`. Each measurement runs in a process of its own (its
+peak memory is its own), the two sides alternate, and each result is appended to --results as one line, so that a run
+that was cut off goes on where it stopped. `plain` is the Trainer with its defaults and dynamic padding
+(DataCollatorWithPadding); with --frozen N both sides freeze the embeddings and the bottom N blocks. Timed is training
+alone, for hf_smalldata with the prefix cache's own computation, without loading libraries, model and rows.
 """
 
 from __future__ import annotations
@@ -66,10 +66,8 @@ def report(lines: list[dict[str, Any]]) -> None:
 
     from hf_smalldata.evaluation.intervals import paired_difference, t_interval
 
-    print(
-        "| frozen | Trainer, s | hf_smalldata, s | times faster | Trainer, accuracy | hf_smalldata | difference | peak GB |"
-    )
-    print("|---" * 8 + "|")
+    header = ("frozen", "Trainer, s", "ours, s", "times faster", "Trainer, accuracy", "ours", "difference", "peak GB")
+    print("| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|")
     for frozen in sorted({line["frozen"] for line in lines}):
         sides = {side: sorted((line for line in lines if line["frozen"] == frozen and line["side"] == side),
                               key=lambda line: line["seed"]) for side in ("plain", "ours")}  # fmt: skip

@@ -43,7 +43,8 @@ def main() -> None:
         folder = Path(name)
         make = (
             "import sys, pathlib; from hf_smalldata.testing import *; f = pathlib.Path(sys.argv[1]);"
-            "tiny_text_model(f / 'model'); text_rows(20).to_json(f / 'train.jsonl'); text_rows(20, 1).to_json(f / 'test.jsonl')"
+            "tiny_text_model(f / 'model');"
+            "text_rows(20).to_json(f / 'train.jsonl'); text_rows(20, 1).to_json(f / 'test.jsonl')"
         )
         subprocess.run([sys.executable, "-c", make, name], check=True, capture_output=True)
         arguments = ["train", "--task", "text-classification", "--model", str(folder / "model"),
