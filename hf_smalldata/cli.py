@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -158,7 +159,8 @@ def _recipe(words: list[str], options: dict[str, str | None]) -> tuple[Recipe, s
     stray = [word for word in words if "=" not in word]
     if stray:
         raise UserError(f"expected KEY=VALUE after the recipe, got {' '.join(stray)}")
-    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    # Quoted, so that a folder named 2024 stays a text.
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     if name is not None:
         return Recipe.read(find_recipe(name), given + words), name
     missing = [f"--{key.split('.')[0]}" for key, value in options.items() if value is None]

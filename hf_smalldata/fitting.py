@@ -55,6 +55,7 @@ class Fitting:
 
     def learn(self, drawn: Dataset, seed: int) -> Learnt:
         """Train on the rows of a seed; once more from the next seed if the model collapsed to one constant answer."""
+        logger.info("seed %d: training on %d rows", seed, len(drawn))
         learnt = self.attempt(drawn, seed, seed)
         collapsed = learnt.facts["steps"] > 0 and self._collapsed(learnt.model, drawn)
         if collapsed:

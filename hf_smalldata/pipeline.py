@@ -77,6 +77,8 @@ def train(
         facts: list[dict[str, Any]] = []
         for seed, rows in draws.items():
             learnt = fitting.learn(rows, seed)
+            logger.info("seed %d: trained in %.0f s, now judged by %d test rows", seed, learnt.facts["train_seconds"],
+                        len(test_rows(data)))  # fmt: skip
             predicted[seed] = fitting.predict(learnt.model, test_rows(data))
             facts.append(learnt.facts)
             if len(facts) == 1 and state.is_main_process:
@@ -142,6 +144,7 @@ def _save(model: nn.Module, fitting: Fitting, expected: Array, folder: Path) -> 
     """Save, and prove by a fresh process on rows spread over the test rows; the largest difference by folder."""
     data, task = fitting.data, fitting.task
     test = test_rows(data)
+    logger.info("saving, and loading it in a fresh process")
     chosen = np.unique(np.linspace(0, len(test) - 1, min(len(test), bundle.MOST_ROWS)).astype(int))
     inputs = task.pipeline_inputs(test.select(chosen))
     return {

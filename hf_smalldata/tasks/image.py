@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
+from tqdm.auto import tqdm
 
 from hf_smalldata.data.images import open_image
 from hf_smalldata.data.spec import ProblemType
@@ -44,7 +45,8 @@ class ImageClassification(Task):
     def encode(self, rows: Dataset, processor: Any) -> list[Features]:
         """Pixels at the model's input size: bytes (3, H, W) where the processor's arithmetic allows it exactly."""
         mean, std = normalisation(processor)
-        return [{"pixel_values": _pixels(row["image"], processor, mean, std)} for row in rows]
+        images = tqdm(rows["image"], desc="reading images", leave=False, delay=1, disable=None)
+        return [{"pixel_values": _pixels(image, processor, mean, std)} for image in images]
 
     def collate(self, features: Sequence[Features], processor: Any) -> Batch:
         """pixel_values (B, 3, H, W), normalised."""

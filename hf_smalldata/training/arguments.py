@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -100,6 +101,7 @@ def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **
     values = {name: value for name, value in {**DEFAULTS, **train, **more}.items() if name not in OURS}
     if os.environ.get("WORLD_SIZE", "1") == "1":
         values.pop("ddp_backend", None)  # of several processes; torch refuses it for one
+    values.setdefault("disable_tqdm", not sys.stderr.isatty())  # else it follows the log level of transformers
     values.setdefault("dataloader_pin_memory", torch.cuda.is_available())
     values.setdefault("accelerator_config", {"split_batches": True})  # a batch is shared out: same result on any count
     return TrainingArguments(

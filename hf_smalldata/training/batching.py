@@ -109,11 +109,10 @@ class LikeLengths(Sampler[int]):
         yield from last.tolist()
 
 
-def by_length(rows: EncodedRows, most: int) -> Iterator[list[int]]:
+def by_length(rows: EncodedRows, most: int) -> list[list[int]]:
     """Indices of all rows in batches of like length, longest first: an early end if memory is short."""
     order = np.argsort(rows.lengths, kind="stable")[::-1]
-    for start in range(0, len(order), most):
-        yield order[start : start + most].tolist()
+    return [order[start : start + most].tolist() for start in range(0, len(order), most)]
 
 
 def _number(text: str) -> int:

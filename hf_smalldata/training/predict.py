@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
+from tqdm.auto import tqdm
 
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.training.batching import EncodedRows, by_length, to_device
@@ -25,12 +26,12 @@ def predict_logits(
     """
     state = PartialState()
     device = next(model.parameters()).device
-    batches = list(by_length(rows, batch_size))
+    batches, first = by_length(rows, batch_size), state.is_main_process
     turns = -(-len(batches) // state.num_processes)
     model.eval()
     mine: list[tuple[list[int], np.ndarray]] = []
     with torch.no_grad():
-        for turn in range(turns):
+        for turn in tqdm(range(turns), desc="predicting", leave=False, delay=1, disable=None if first else True):
             indices = batches[min(turn * state.num_processes + state.process_index, len(batches) - 1)]
             batch = to_device(collate([rows[index] for index in indices]), device)
             inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "prefix")}

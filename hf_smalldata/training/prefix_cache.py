@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from tqdm.auto import tqdm
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from hf_smalldata.nn.blocks import below, blocks
@@ -226,7 +227,8 @@ def _fill(
         with torch.no_grad():
             for part in rows:
                 states: list[Tensor] = [torch.empty(0)] * len(part)
-                for indices in by_length(part, batch_size):
+                batches = by_length(part, batch_size)
+                for indices in tqdm(batches, desc="computing frozen blocks", leave=False, delay=1, disable=None):
                     batch = _inputs(collate([part[index] for index in indices]), device)
                     with suppress(_Enough):
                         model(**batch)
