@@ -25,6 +25,7 @@ from hf_smalldata.technique import Context, Predictor, using
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.best import KeepBest
+from hf_smalldata.training.compact_embedding import compact_embedding
 from hf_smalldata.training.predict import predict_logits
 from hf_smalldata.training.prefix_cache import prefix_cache
 from hf_smalldata.training.trainer import SmallDataTrainer
@@ -93,7 +94,7 @@ class Fitting:
         validation = EncodedRows(data.validation, task, processor) if data.validation is not None else None
         cacheable = [part for part in (train_rows, validation) if part is not None] if self._inputs_stay() else []
         started = time.perf_counter()
-        with prefix_cache(model, cacheable, collate, work) as fed:
+        with compact_embedding(model, cacheable) as compact, prefix_cache(model, cacheable, collate, work) as fed:
             trainer = SmallDataTrainer(
                 model=model,
                 args=arguments,
@@ -118,6 +119,7 @@ class Fitting:
             "parameters": sum(size for size, _ in sizes),
             "trained_parameters": sum(size for size, learns in sizes if learns),
             "prefix_cache": fed is not None,
+            "compact_embedding": compact,
             "restarts": 0,
         }
         return Learnt(model, facts)
