@@ -1,8 +1,8 @@
 """Compact embedding: of a vocabulary of 30,000 tokens, few rows use 2,000; only their vectors are trained.
 
-The gradient of all other vectors is zero in every step, so a dense optimiser spends half of a small encoder's memory and
-a good part of its time on numbers that do not move. The result is that of the whole table, except that weight decay does
-not shrink vectors that no row has used.
+The gradient of all other vectors is zero in every step, so a dense optimiser spends half of a small encoder's memory
+on numbers that do not move. The result is that of the whole table, except that weight decay does not shrink vectors
+that no row has used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORTH = 2  # vectors there are for each that is used, below which the table stay
 
 @contextmanager
 def compact_embedding(model: nn.Module, rows: Sequence[EncodedRows]) -> Iterator[bool]:
-    """Within: the table of token vectors holds only those that `rows` use. Afterwards it is whole, with what they learnt.
+    """Within: the table of token vectors holds only those that `rows` use. Afterwards it is whole again.
 
     Args:
         model: after all model hooks.
@@ -63,8 +63,9 @@ def _table(model: nn.Module) -> nn.Embedding | None:
         table = get() if get is not None else None
     except NotImplementedError:  # how transformers says that there is none
         return None
-    plain = type(table) is nn.Embedding and table.max_norm is None and not table.sparse
-    if not plain or not table.weight.requires_grad:
+    if type(table) is not nn.Embedding or table.max_norm is not None or table.sparse:
+        return None
+    if not table.weight.requires_grad:
         return None
     owners = [module for module in model.modules() if any(p is table.weight for p in module._parameters.values())]
     return table if len(owners) == 1 else None
