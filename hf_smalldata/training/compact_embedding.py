@@ -42,8 +42,8 @@ def compact_embedding(model: nn.Module, rows: Sequence[EncodedRows]) -> Iterator
     in_use = table.padding_idx is not None and table.padding_idx in used
     padding = int(place[table.padding_idx]) if in_use else None
 
-    def look_up(tokens: Tensor) -> Tensor:
-        return functional.embedding(place[tokens], table.weight, padding)
+    def look_up(input: Tensor) -> Tensor:
+        return functional.embedding(place[input], table.weight, padding)
 
     table.weight = nn.Parameter(whole.detach()[used].clone())
     table.forward = look_up  # type: ignore[method-assign]
