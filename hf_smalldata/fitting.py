@@ -56,7 +56,6 @@ class Fitting:
 
     def learn(self, drawn: Dataset, seed: int) -> Learnt:
         """Train on the rows of a seed; once more from the next seed if the model collapsed to one constant answer."""
-        logger.info("seed %d: training on %d rows", seed, len(drawn))
         learnt = self.attempt(drawn, seed, seed)
         collapsed = learnt.facts["steps"] > 0 and self._collapsed(learnt.model, drawn)
         if collapsed:
@@ -93,6 +92,7 @@ class Fitting:
         train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start)
         validation = EncodedRows(data.validation, task, processor) if data.validation is not None else None
         cacheable = [part for part in (train_rows, validation) if part is not None] if self._inputs_stay() else []
+        logger.info("seed %d: training on %d rows", seed, len(rows))
         started = time.perf_counter()
         with compact_embedding(model, cacheable) as compact, prefix_cache(model, cacheable, collate, work) as fed:
             trainer = SmallDataTrainer(

@@ -247,6 +247,7 @@ def test_a_hub_data_set_gives_its_splits_and_label_names(monkeypatch):
     monkeypatch.setattr(hub.datasets, "load_dataset", load_dataset)
     monkeypatch.setattr(hub, "_hub_answers", lambda: True)
     monkeypatch.setattr(hub.constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(hub.datasets.config, "HF_HUB_OFFLINE", False)
     splits = load(DataSpec(name="me/reviews", config="en", revision="v1"), "text")
     assert calls == [("me/reviews", "en", "v1")]
     assert splits.labels == ("z", "a")
