@@ -23,7 +23,7 @@ import torch, transformers, datasets, peft, accelerate, evaluate, sklearn.linear
 import pandas, scipy.special
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer
 AutoTokenizer.from_pretrained(sys.argv[1])
-AutoModelForSequenceClassification.from_pretrained(sys.argv[1], num_labels=3)
+AutoModelForSequenceClassification.from_pretrained(sys.argv[1], num_labels=3, ignore_mismatched_sizes=True)
 """
 
 TRAIN = """
