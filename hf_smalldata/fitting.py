@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from accelerate.utils import release_memory
 from datasets import Dataset
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.best import KeepBest
 from hf_smalldata.training.compact_embedding import compact_embedding
+from hf_smalldata.training.kept import Kept
 from hf_smalldata.training.predict import predict_logits
 from hf_smalldata.training.prefix_cache import prefix_cache
 from hf_smalldata.training.trainer import SmallDataTrainer
@@ -45,7 +48,7 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Fitting:
-    """All that the seeds of a recipe share."""
+    """All that the seeds of a recipe share; `kept` may serve other recipes on the same rows and model too."""
 
     recipe: Recipe
     task: Task
@@ -53,6 +56,7 @@ class Fitting:
     data: Splits
     work: Path
     resume: bool = False
+    kept: Kept = field(default_factory=Kept)
 
     def learn(self, drawn: Dataset, seed: int) -> Learnt:
         """Train on the rows of a seed; once more from the next seed if the model collapsed to one constant answer."""
@@ -89,12 +93,16 @@ class Fitting:
             model = technique.model(model, context)
         model.to(arguments.device)
         collate = collator(task, processor, self.width, data.problem_type)
-        train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start)
-        validation = EncodedRows(data.validation, task, processor) if data.validation is not None else None
+        own = self.kept.features(rows, task, processor) if rows is drawn else None  # made rows have no lasting id
+        train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start, own)
+        validation = self._encoded(data.validation) if data.validation is not None else None
         cacheable = [part for part in (train_rows, validation) if part is not None] if self._inputs_stay() else []
         logger.info("seed %d: training on %d rows", seed, len(rows))
         started = time.perf_counter()
-        with compact_embedding(model, cacheable) as compact, prefix_cache(model, cacheable, collate, work) as fed:
+        with (
+            compact_embedding(model, cacheable) as compact,
+            prefix_cache(model, cacheable, collate, work, self.kept) as fed,
+        ):
             trainer = SmallDataTrainer(
                 model=model,
                 args=arguments,
@@ -130,10 +138,12 @@ class Fitting:
         Raises:
             UserError: training diverged.
         """
-        encoded = EncodedRows(rows, self.task, self.processor)
+        encoded = self._encoded(rows)
         collate = collator(self.task, self.processor, self.width, self.data.problem_type)
         batch_size = int(self.recipe.train["per_device_eval_batch_size"])
-        logits = predict_logits(model, encoded, collate, batch_size)
+        alone = PartialState().num_processes == 1  # several share the batches out: each would compute all states
+        with prefix_cache(model, [encoded], collate, self.work, self.kept) if alone else nullcontext() as fed:
+            logits = predict_logits(model, encoded, collate, batch_size, fed)
         if not np.isfinite(logits).all():
             raise UserError("training diverged: the model's output is not a number; lower train.learning_rate")
         return probabilities(torch.from_numpy(logits), self.data.problem_type).numpy()
@@ -142,6 +152,11 @@ class Fitting:
     def width(self) -> int:
         """Outputs of the model: C, or 1 for regression."""
         return max(len(self.data.labels), 1)
+
+    def _encoded(self, rows: Dataset) -> EncodedRows:
+        """Rows of the data set as they are, encoded once."""
+        features = self.kept.features(rows, self.task, self.processor)
+        return EncodedRows(rows, self.task, self.processor, features=features)
 
     def _arguments(self, folder: Path, start: int) -> TrainingArguments:
         evaluates = self.data.validation is not None and self.recipe.train["eval_strategy"] == "no"
@@ -154,10 +169,10 @@ class Fitting:
         return str(max(whole, key=lambda made: int(made.name.rpartition("-")[2]))) if whole else None
 
     def _fit_others(self, seed: int) -> Any:
-        """`Context.fit`: this recipe, less its `rows` hooks, on other rows."""
+        """`Context.fit`: this recipe, less its `rows` hooks, on other rows, whose ids need not last."""
         techniques = tuple(each for each in self.recipe.techniques if "rows" not in each.hooks())
         plain = replace(self, recipe=self.recipe.model_copy(update={"techniques": techniques}), work=self.work / "fit",
-                        resume=False)  # fmt: skip
+                        resume=False, kept=Kept(cap_bytes=0))  # fmt: skip
 
         def fit(rows: Dataset) -> Predictor:
             model = plain.attempt(rows, seed, seed).model

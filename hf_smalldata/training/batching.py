@@ -24,15 +24,23 @@ class EncodedRows(Dataset[Features]):
     Args:
         rows: columns id, input, label.
         augment: techniques with an `example` hook; none for rows that are only predicted.
+        seed: of the augmentation.
+        features: the rows as `task.encode` gives them, where they are at hand.
     """
 
     def __init__(
-        self, rows: datasets.Dataset, task: Task, processor: Any, augment: Sequence[Technique] = (), seed: int = 0
+        self,
+        rows: datasets.Dataset,
+        task: Task,
+        processor: Any,
+        augment: Sequence[Technique] = (),
+        seed: int = 0,
+        features: list[Features] | None = None,
     ) -> None:
         self.task, self.processor, self.augment, self.seed, self.epoch = task, processor, tuple(augment), seed, 0
         self.labels: list[Any] = list(rows["label"])
         self.raw: list[dict[str, Any]] = [task.decode(row, processor) for row in rows] if self.augment else []
-        self.features: list[Features] = task.encode(rows, processor)
+        self.features: list[Features] = task.encode(rows, processor) if features is None else features
         self.prefix: Sequence[Tensor] | None = None  # set while the prefix cache is in use
         self.prefix_alone = False  # whether the cached states are all that the model needs
         self.lengths = [task.length(features) for features in self.features]

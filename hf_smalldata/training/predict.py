@@ -14,10 +14,15 @@ from tqdm.auto import tqdm
 
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.training.batching import EncodedRows, by_length, to_device
+from hf_smalldata.training.cut import Fed
 
 
 def predict_logits(
-    model: nn.Module, rows: EncodedRows, collate: Callable[[Sequence[Any]], Batch], batch_size: int
+    model: nn.Module,
+    rows: EncodedRows,
+    collate: Callable[[Sequence[Any]], Batch],
+    batch_size: int,
+    fed: Fed | None = None,
 ) -> np.ndarray:
     """Logits (N, C) in the order of `rows`, on every process.
 
@@ -34,6 +39,8 @@ def predict_logits(
         for turn in tqdm(range(turns), desc="predicting", leave=False, delay=1, disable=None if first else True):
             indices = batches[min(turn * state.num_processes + state.process_index, len(batches) - 1)]
             batch = to_device(collate([rows[index] for index in indices]), device)
+            if fed is not None:
+                fed.hidden = batch["prefix"]
             inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "prefix")}
             mine.append((indices, model(**inputs).logits.float().cpu().numpy()))
     parts = gather_object(mine) if state.num_processes > 1 else mine

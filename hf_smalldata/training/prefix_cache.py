@@ -11,129 +11,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from tqdm.auto import tqdm
-from transformers.modeling_outputs import ImageClassifierOutput
 
-from hf_smalldata.nn.blocks import below, blocks
-from hf_smalldata.nn.heads import head_names
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.training.batching import EncodedRows, by_length, to_device
+from hf_smalldata.training.cut import Cut, Enough, Fed, find_cut
+from hf_smalldata.training.kept import Kept, digest, fingerprint
 
 logger = logging.getLogger(__name__)
 
 MEMORY_CAP_BYTES = 2 * 1024**3
-
-
-class Fed:
-    """Where the cached states (B, T, d) of the batch at hand are put; the network takes them from here."""
-
-    hidden: Tensor
-
-
-class _Blocks:
-    """A cut above the bottom blocks: their last output is kept, the blocks are not run."""
-
-    alone = False  # the part above the cut needs the other inputs too, such as the attention mask
-
-    def __init__(self, bottom: Sequence[nn.Module]) -> None:
-        self.bottom = bottom
-        self.more: int | None = None  # further places in a block's output; None for a bare tensor
-
-    def capture(self, put: Callable[[Tensor], None]) -> RemovableHandle:
-        """`put` the states and end the forward pass."""
-
-        def enough(_module: nn.Module, _args: Any, output: Any) -> None:
-            self.more = len(output) - 1 if isinstance(output, tuple) else None
-            put(output[0] if isinstance(output, tuple) else output)
-            raise _Enough
-
-        return self.bottom[-1].register_forward_hook(enough)
-
-    def skip(self, fed: Fed) -> None:
-        """Pass the fed states on instead of running the blocks."""
-        for block in self.bottom[:-1]:
-            block.forward = lambda hidden, *_args, **_kwargs: self._output(hidden)
-        self.bottom[-1].forward = lambda *_args, **_kwargs: self._output(fed.hidden)
-
-    def restore(self) -> None:
-        """Run the blocks again."""
-        for block in self.bottom:
-            vars(block).pop("forward", None)
-
-    def _output(self, hidden: Tensor) -> Tensor | tuple[Tensor | None, ...]:
-        return hidden if self.more is None else (hidden, *[None] * self.more)
-
-
-class _Head:
-    """A cut below the head, where nothing else learns: its input is kept, nothing else of the network is run."""
-
-    alone = True
-
-    def __init__(self, model: nn.Module, head: nn.Module) -> None:
-        self.model, self.head = model, head
-
-    def capture(self, put: Callable[[Tensor], None]) -> RemovableHandle:
-        """`put` the head's input and end the forward pass."""
-
-        def enough(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            put(args[0])
-            raise _Enough
-
-        return self.head.register_forward_pre_hook(enough)
-
-    def skip(self, fed: Fed) -> None:
-        """Let the head alone answer."""
-        self.model.forward = lambda **_: ImageClassifierOutput(logits=self.head(fed.hidden))
-
-    def restore(self) -> None:
-        """Run the whole network again."""
-        vars(self.model).pop("forward", None)
-
-
-def find_cut(model: nn.Module, batch: Batch) -> _Blocks | _Head | None:
-    """The highest place below which the network gives the same for a row every time; None if there is none."""
-    if all(parameter.requires_grad for parameter in model.parameters()):
-        return None
-    head = _only_head(model, batch)
-    if head is not None:
-        return _Head(model, head)
-    model.train()
-    found, cut = [block.module for block in blocks(model)], 0
-    while cut < len(found) and _constant(model, cut + 1, batch):
-        cut += 1
-    return _Blocks(found[:cut]) if cut else None
-
-
-def _only_head(model: nn.Module, batch: Batch) -> nn.Module | None:
-    """The head, if it is one module, nothing else learns, and training gives it the same as evaluation does."""
-    names = head_names(model)
-    if len(names) != 1:
-        return None
-    head = model.get_submodule(names[0])
-    learnt = {id(parameter) for parameter in head.parameters()}
-    if any(parameter.requires_grad for parameter in model.parameters() if id(parameter) not in learnt):
-        return None
-    given: list[Tensor] = []
-    handle = _Head(model, head).capture(given.append)
-    with torch.no_grad():
-        for training in (True, False):
-            model.train(training)
-            with suppress(_Enough):
-                model(**batch)
-    handle.remove()
-    return head if len(given) == 2 and torch.equal(*given) else None
-
-
-def _constant(model: nn.Module, cut: int, batch: Batch) -> bool:
-    parameters, modules = below(model, cut, lambda network: network(**batch))
-    return not any(p.requires_grad for p in parameters) and not any(module.training for module in modules)
 
 
 @contextmanager
@@ -142,6 +36,7 @@ def prefix_cache(
     rows: Sequence[EncodedRows],
     collate: Callable[[Sequence[Any]], Batch],
     folder: Path,
+    kept: Kept | None = None,
     cap_bytes: int = MEMORY_CAP_BYTES,
     batch_size: int = 32,
 ) -> Iterator[Fed | None]:
@@ -152,6 +47,7 @@ def prefix_cache(
         rows: every set of rows that the model will see.
         collate: of the rows' features with labels.
         folder: for a memory-mapped file.
+        kept: where states of the same batches may lie already, from the training before.
         cap_bytes: most memory that states may take; past it they go to the file.
         batch_size: rows a forward pass.
 
@@ -169,7 +65,7 @@ def prefix_cache(
     same = False
     try:
         with suppress(_NotByRow):
-            _fill(model, cut, rows, collate, device, folder, cap_bytes, batch_size)
+            _fill(model, cut, rows, collate, device, _Store(rows, folder, cap_bytes), kept or Kept(0), batch_size)
             cut.skip(fed)
             same = _same(model, fed, collate([rows[0][index] for index in sample]), device, expected)
         if not same:
@@ -197,12 +93,13 @@ def _same(model: nn.Module, fed: Fed, batch: Batch, device: torch.device, expect
     fed.hidden = batch["prefix"].to(device)
     try:
         found = _logits(model, _inputs(batch, device))
-    except Exception:  # whatever an architecture does with the parts of a block's output that are not there
+    except Exception as error:  # whatever an architecture does with the parts of a block's output that are not there
+        logger.debug("prefix cache: %s", error, exc_info=True)
         return False
     return torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def _restore(cut: _Blocks | _Head, rows: Sequence[EncodedRows]) -> None:
+def _restore(cut: Cut, rows: Sequence[EncodedRows]) -> None:
     cut.restore()
     for part in rows:
         part.prefix, part.prefix_alone = None, False
@@ -210,19 +107,28 @@ def _restore(cut: _Blocks | _Head, rows: Sequence[EncodedRows]) -> None:
 
 def _fill(
     model: nn.Module,
-    cut: _Blocks | _Head,
+    cut: Cut,
     rows: Sequence[EncodedRows],
     collate: Callable[[Sequence[Any]], Batch],
     device: torch.device,
-    folder: Path,
-    cap_bytes: int,
+    store: _Store,
+    kept: Kept,
     batch_size: int,
 ) -> None:
     """Run every row through the frozen part and give `rows` its states."""
     seen: list[Tensor] = []
     handle = cut.capture(seen.append)
     model.eval()
-    store: _Store | None = None
+    frozen = fingerprint(model).hex() if kept.cap_bytes else ""
+
+    def compute(batch: Batch, lengths: Sequence[int]) -> tuple[list[Tensor], int | None]:
+        with suppress(Enough):
+            model(**batch)
+        hidden = seen.pop()
+        if len(hidden) != len(lengths):
+            raise _NotByRow
+        return store.keep(hidden, lengths), cut.more
+
     try:
         with torch.no_grad():
             for part in rows:
@@ -230,21 +136,20 @@ def _fill(
                 batches = by_length(part, batch_size)
                 for indices in tqdm(batches, desc="computing frozen blocks", leave=False, delay=1, disable=None):
                     batch = _inputs(collate([part[index] for index in indices]), device)
-                    with suppress(_Enough):
-                        model(**batch)
-                    hidden = seen.pop()
-                    if len(hidden) != len(indices):
-                        raise _NotByRow
-                    store = store or _Store(hidden, rows, folder, cap_bytes)
-                    for index, state in zip(indices, hidden, strict=True):
-                        states[index] = store.keep(state[: part.lengths[index]] if store.ragged else state)
+                    make = partial(compute, batch, [part.lengths[index] for index in indices])
+                    if store.file is None and kept.cap_bytes:
+                        found, cut.more = kept.states(digest(batch, frozen, cut.place), make, _size)
+                    else:
+                        found, _ = make()
+                    for index, state in zip(indices, found, strict=True):
+                        states[index] = state
                 part.prefix, part.prefix_alone = states, cut.alone
     finally:
         handle.remove()
 
 
-class _Enough(Exception):
-    """Ends a forward pass once the cut is reached."""
+def _size(made: tuple[list[Tensor], int | None]) -> int:
+    return sum(state.numel() * state.element_size() for state in made[0])
 
 
 class _NotByRow(Exception):
@@ -254,21 +159,30 @@ class _NotByRow(Exception):
 class _Store:
     """Hidden states in memory, or past the cap in one memory-mapped file."""
 
-    def __init__(self, example: Tensor, rows: Sequence[EncodedRows], folder: Path, cap_bytes: int) -> None:
-        lengths = [length for part in rows for length in part.lengths]
-        self.ragged = example.dim() == 3 and max(lengths) > 1  # (T, d) a row, T its own
-        per_row = example[0].numel()
-        count = sum(lengths) * example.shape[-1] if self.ragged else len(lengths) * per_row
+    def __init__(self, rows: Sequence[EncodedRows], folder: Path, cap_bytes: int) -> None:
+        self.lengths = [length for part in rows for length in part.lengths]
+        self.folder, self.cap_bytes = folder, cap_bytes
         self.file: np.memmap[Any, np.dtype[Any]] | None = None
-        self.used = 0
-        if count * example.element_size() > cap_bytes:
-            path = folder / "prefix_cache.bin"
-            logger.info("prefix cache: %.1f GB, kept in %s", count * example.element_size() / 1e9, path)
-            dtype = torch.empty(0, dtype=example.dtype).float().numpy().dtype
+        self.begun, self.used = False, 0
+
+    def keep(self, hidden: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+        """Copies of a batch's states (B, T, d), a row each without its padding, that outlive the batch."""
+        ragged = hidden.dim() == 3 and max(self.lengths) > 1  # (T, d) a row, T its own
+        if not self.begun:
+            self._begin(hidden, ragged)
+        rows = [state[:length] if ragged else state for state, length in zip(hidden, lengths, strict=True)]
+        return [self._copy(row) for row in rows]
+
+    def _begin(self, hidden: Tensor, ragged: bool) -> None:
+        self.begun = True
+        count = sum(self.lengths) * hidden.shape[-1] if ragged else len(self.lengths) * hidden[0].numel()
+        if count * hidden.element_size() > self.cap_bytes:
+            path = self.folder / "prefix_cache.bin"
+            logger.info("prefix cache: %.1f GB, kept in %s", count * hidden.element_size() / 1e9, path)
+            dtype = torch.empty(0, dtype=hidden.dtype).float().numpy().dtype
             self.file = np.memmap(path, dtype=dtype, mode="w+", shape=(count,))
 
-    def keep(self, state: Tensor) -> Tensor:
-        """A copy of one row's states that outlives the batch."""
+    def _copy(self, state: Tensor) -> Tensor:
         if self.file is None:
             return state.detach().cpu().clone()
         size = state.numel()

@@ -15,7 +15,7 @@ from hf_smalldata.nn.losses import loss as task_loss
 from hf_smalldata.technique import Technique, using
 from hf_smalldata.training.batching import LikeLengths
 from hf_smalldata.training.best import Progress
-from hf_smalldata.training.prefix_cache import Fed
+from hf_smalldata.training.cut import Fed
 
 BESIDE_INPUTS = ("labels", "prefix", "unlabelled")  # entries of a batch that are not arguments of the model
 

@@ -22,7 +22,8 @@ from hf_smalldata.techniques.peft.lora import Lora
 from hf_smalldata.techniques.regularise.label_smoothing import LabelSmoothing
 from hf_smalldata.techniques.transfer.freeze import Freeze
 from hf_smalldata.training.batching import EncodedRows, collator
-from hf_smalldata.training.prefix_cache import find_cut, prefix_cache
+from hf_smalldata.training.cut import find_cut
+from hf_smalldata.training.prefix_cache import prefix_cache
 from hf_smalldata.training.trainer import SmallDataTrainer
 
 PROBLEM = "single_label_classification"

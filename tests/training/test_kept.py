@@ -1,0 +1,111 @@
+"""What trainings share is the very thing that each would compute for itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hf_smalldata.data.load import Splits
+from hf_smalldata.fitting import Fitting
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.techniques.transfer.freeze import Freeze
+from hf_smalldata.training.kept import Kept, fingerprint
+
+PROBLEM = "single_label_classification"
+
+
+def fitting_of(kit, folder, kept, blocks: Any = 1) -> Fitting:
+    recipe = Recipe.parse({
+        "task": kit.task.name, "data": {"name": "rows"}, "model": {"name": str(kit.folder)},
+        "techniques": [Freeze(blocks=blocks)],
+        "train": {"num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-2},
+    })  # fmt: skip
+    return Fitting(recipe, kit.task, kit.processor, Splits(kit.rows, None, kit.rows, kit.labels, PROBLEM), folder,
+                   kept=kept)  # fmt: skip
+
+
+def outcome(fitting: Fitting, rows, seed: int) -> np.ndarray:
+    return fitting.predict(fitting.learn(rows, seed).model, rows)
+
+
+@pytest.mark.parametrize("modality", ["text-classification", "image-classification"])
+@pytest.mark.parametrize("blocks", [1, "all"])
+def test_a_second_training_with_what_is_kept_gives_the_same_bits(modality, blocks, kits, tmp_path):
+    kit, kept = kits[modality], Kept()
+    outcome(fitting_of(kit, tmp_path / "first", kept, blocks), kit.rows, 0)
+    before = kept.used_bytes
+    shared = outcome(fitting_of(kit, tmp_path / "second", kept, blocks), kit.rows, 1)
+    assert kept.used_bytes == before > 0  # nothing was computed that was not there
+    alone = outcome(fitting_of(kit, tmp_path / "third", Kept(), blocks), kit.rows, 1)
+    np.testing.assert_array_equal(shared, alone)
+
+
+def test_a_frozen_block_runs_once_for_a_row(kits, tmp_path, monkeypatch):
+    kit, kept, passed = kits["text-classification"], Kept(), []
+    layer = type(kit.task.load_model(Recipe.parse({
+        "task": kit.task.name, "data": {"name": "rows"}, "model": {"name": str(kit.folder)}}).model,
+        kit.labels, PROBLEM).bert.encoder.layer[0])  # fmt: skip
+    plain = layer.forward
+
+    def counted(self, hidden, *args, **kwargs):
+        passed.append(len(hidden))
+        return plain(self, hidden, *args, **kwargs)
+
+    monkeypatch.setattr(layer, "forward", counted)
+
+    def rows_run(name: str) -> int:
+        passed.clear()
+        fitting = fitting_of(kit, tmp_path / name, kept, "all")
+        fitting.predict(fitting.learn(kit.rows, 0).model, kit.rows)
+        return sum(passed)
+
+    layers, first = 2, rows_run("first")
+    # Every row went through every layer once; the rest are rows that find the cut and compare.
+    assert first - rows_run("second") == layers * len(kit.rows)
+
+
+def test_rows_are_encoded_once(kits):
+    kit, kept, seen = kits["text-classification"], Kept(), []
+
+    class Counting(type(kit.task)):
+        def encode(self, rows, processor):
+            seen.append(len(rows))
+            return super().encode(rows, processor)
+
+    task = Counting()
+    part = kept.features(kit.rows.select([3, 1]), task, kit.processor)
+    whole = kept.features(kit.rows, task, kit.processor)
+    again = kept.features(kit.rows.select([1, 3]), task, kit.processor)
+    assert seen == [2, len(kit.rows) - 2]
+    assert (part[0], part[1]) == (whole[3], whole[1]) == (again[1], again[0])
+    assert whole == kit.task.encode(kit.rows, kit.processor)
+
+
+def test_past_the_cap_nothing_is_kept_and_nothing_changes(kits):
+    kit, kept = kits["image-classification"], Kept(cap_bytes=10)
+    found = kept.features(kit.rows, kit.task, kit.processor)
+    assert kept.used_bytes == 0
+    expected = kit.task.encode(kit.rows, kit.processor)
+    assert all(np.array_equal(a["pixel_values"], b["pixel_values"]) for a, b in zip(found, expected, strict=True))
+    made = [kept.states(b"key", lambda: torch.zeros(100), lambda state: state.numel() * 4) for _ in range(2)]
+    assert made[0] is not made[1]
+
+
+def test_a_fingerprint_follows_frozen_weights_and_not_those_that_learn():
+    def network(frozen: float, learnt: float) -> torch.nn.Module:
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2))
+        torch.nn.init.constant_(model[0].weight, frozen)
+        torch.nn.init.constant_(model[0].bias, frozen)
+        torch.nn.init.constant_(model[2].weight, learnt)
+        torch.nn.init.constant_(model[2].bias, learnt)
+        model[0].requires_grad_(False)
+        return model
+
+    assert fingerprint(network(1, 2)) == fingerprint(network(1, 3))
+    assert fingerprint(network(1, 2)) != fingerprint(network(1.5, 2))
+    moved = network(1, 2)
+    moved[1].running_mean += 1
+    assert fingerprint(moved) != fingerprint(network(1, 2))
