@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,20 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils import release_memory
-from datasets import Dataset
 from torch import nn
 from transformers import TrainingArguments
 
 from hf_smalldata import bundle
 from hf_smalldata.card import model_card
 from hf_smalldata.data.load import Splits, load
-from hf_smalldata.data.rows import apply_rows, rows_record
+from hf_smalldata.data.rows import apply_rows
 from hf_smalldata.data.sample import draw_for, split
 from hf_smalldata.errors import UserError
-from hf_smalldata.evaluation.baselines import baselines
 from hf_smalldata.evaluation.metrics import metric_names
-from hf_smalldata.evaluation.summary import predictions_table, summarise
 from hf_smalldata.fitting import Fitting
+from hf_smalldata.outcome import Outcome, baselines_of, test_rows
 from hf_smalldata.recipe import Recipe
-from hf_smalldata.run import OURS, Run, check_output, environment, write_json, writing
+from hf_smalldata.run import OURS, Run, check_output, writing
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Task
 from hf_smalldata.training.arguments import training_arguments
@@ -86,7 +82,10 @@ def train(
             state.wait_for_everyone()
             release_memory(learnt.model)
         if state.is_main_process:
-            _write(folders.run, recipe, data, draws, predicted, _measure(recipe, task, data, draws, predicted, facts))
+            outcome = Outcome(recipe, data, draws, predicted, facts, baselines_of(task.name, data, draws))
+            metrics = outcome.measure()
+            outcome.write(folders.run / OURS, metrics)
+            model_card(metrics, recipe).save(folders.run / "README.md")
         state.wait_for_everyone()
     state.wait_for_everyone()
     return Run(place)
@@ -114,13 +113,6 @@ def read_rows(recipe: Recipe, task: Task, objects: Mapping[str, Any] | None = No
     if unknown:
         raise UserError(f"data.class_weights: no label {', '.join(unknown)}; found {', '.join(data.labels)}")
     return data
-
-
-def test_rows(data: Splits) -> Dataset:
-    """The rows that judge; `split` made them where the source had none."""
-    if data.test is None:
-        raise UserError("there are no test rows; set data.test or data.test_fraction")
-    return data.test
 
 
 def default_output(recipe: Recipe) -> Path:
@@ -153,51 +145,3 @@ def _save(model: nn.Module, fitting: Fitting, expected: Array, folder: Path) -> 
         )
         for made in bundle.save(model, fitting.processor, folder)
     }
-
-
-def _measure(
-    recipe: Recipe,
-    task: Task,
-    data: Splits,
-    draws: Mapping[int, Dataset],
-    predicted: Mapping[int, Array],
-    facts: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """metrics.json: results beside baselines on the same rows, and what they cost."""
-    test, width = test_rows(data), max(len(data.labels), 1)
-    started = time.perf_counter()
-    others = {seed: baselines(task.name, rows, test, width, data.problem_type) for seed, rows in draws.items()}
-    seconds = time.perf_counter() - started
-    return {
-        "task": task.name,
-        "model": recipe.model.name,
-        "labels": list(data.labels),
-        "rows": {
-            "train": len(next(iter(draws.values()))),
-            "pool": len(data.train),
-            "validation": 0 if data.validation is None else len(data.validation),
-            "test": len(test),
-        },
-        **summarise(data.labels, data.problem_type, np.asarray(test["label"][:]), predicted, others, facts),
-        "baseline_seconds": round(seconds, 2),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-
-
-def _write(
-    folder: Path,
-    recipe: Recipe,
-    data: Splits,
-    draws: Mapping[int, Dataset],
-    predicted: Mapping[int, Array],
-    metrics: dict[str, Any],
-) -> None:
-    """The files of ours, and the card."""
-    ours = folder / OURS
-    (ours / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    write_json(ours / "rows.json", rows_record(data, draws))
-    write_json(ours / "metrics.json", metrics)
-    write_json(ours / "environment.json", environment())
-    table = predictions_table(test_rows(data), data.labels, data.problem_type, predicted)
-    table.to_parquet(ours / "predictions.parquet")
-    model_card(metrics, recipe).save(folder / "README.md")

@@ -69,24 +69,39 @@ def summarise(
 
 
 def predictions_table(
-    test: Dataset, labels: Sequence[str], problem_type: ProblemType, predicted: Predictions
+    test: Dataset,
+    labels: Sequence[str],
+    problem_type: ProblemType,
+    predicted: Predictions,
+    others: Mapping[int, Mapping[str, Array]],
 ) -> pd.DataFrame:
-    """One line for each test row and seed: id, seed, label, prediction, and a `score: <label>` for each label."""
+    """One line for each test row and seed.
+
+    Columns: id, seed, label, prediction, a `score: <label>` for each label, a `baseline: <name>` (its prediction) for
+    each baseline.
+    """
     parts = []
     for seed, values in predicted.items():
         frame = pd.DataFrame({"id": test["id"], "seed": seed})
-        if problem_type == "regression":
-            frame["label"], frame["prediction"] = test["label"], np.asarray(values)[:, 0]
-        elif problem_type == "single_label_classification":
-            frame["label"] = [labels[index] for index in test["label"]]
-            frame["prediction"] = [labels[index] for index in np.argmax(values, -1)]
-        else:
+        if problem_type == "multi_label_classification":
             frame["label"] = [_names(np.asarray(row) > 0.5, labels) for row in test["label"]]
-            frame["prediction"] = [_names(row >= 0.5, labels) for row in values]
+        else:
+            frame["label"] = [labels[index] for index in test["label"]] if labels else test["label"][:]
+        frame["prediction"] = _answers(values, labels, problem_type)
         for index, label in enumerate(labels):
             frame[f"score: {label}"] = np.asarray(values)[:, index]
+        for name, guesses in others[seed].items():
+            frame[f"baseline: {name}"] = _answers(guesses, labels, problem_type)
         parts.append(frame)
     return pd.concat(parts, ignore_index=True)
+
+
+def _answers(values: Array, labels: Sequence[str], problem_type: ProblemType) -> Any:
+    if problem_type == "regression":
+        return np.asarray(values).reshape(len(values))
+    if problem_type == "single_label_classification":
+        return [labels[index] for index in np.argmax(values, -1)]
+    return [_names(row >= 0.5, labels) for row in np.asarray(values)]
 
 
 def _names(chosen: Any, labels: Sequence[str]) -> list[str]:

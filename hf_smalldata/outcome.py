@@ -1,0 +1,89 @@
+"""What the seeds of a recipe came to: predictions beside baselines on the same rows, measured and written down."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from hf_smalldata.data.load import Splits
+from hf_smalldata.data.rows import rows_record
+from hf_smalldata.errors import UserError
+from hf_smalldata.evaluation.baselines import baselines
+from hf_smalldata.evaluation.summary import predictions_table, summarise
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.run import environment, write_json
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Predictions (N, C) by name for each seed, and what they took."""
+
+    predicted: Mapping[int, Mapping[str, Array]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """By seed: the rows learnt from, the predictions for the test rows, and how training went."""
+
+    recipe: Recipe
+    data: Splits
+    draws: Mapping[int, Dataset]
+    predicted: Mapping[int, Array]
+    facts: list[dict[str, Any]]
+    others: Baselines
+
+    def measure(self) -> dict[str, Any]:
+        """metrics.json: results beside baselines on the same rows, and what they cost."""
+        data, test = self.data, test_rows(self.data)
+        references = np.asarray(test["label"][:])
+        return {
+            "task": self.recipe.task,
+            "model": self.recipe.model.name,
+            "labels": list(data.labels),
+            "rows": {
+                "train": len(next(iter(self.draws.values()))),
+                "pool": len(data.train),
+                "validation": 0 if data.validation is None else len(data.validation),
+                "test": len(test),
+            },
+            **summarise(data.labels, data.problem_type, references, self.predicted, self.others.predicted, self.facts),
+            "baseline_seconds": round(self.others.seconds, 2),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+    def write(self, folder: Path, metrics: Mapping[str, Any]) -> None:
+        """recipe.yaml, rows.json, metrics.json, environment.json and predictions.parquet."""
+        data = self.data
+        (folder / "recipe.yaml").write_text(self.recipe.to_yaml(), encoding="utf-8")
+        write_json(folder / "rows.json", rows_record(data, self.draws))
+        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "environment.json", environment())
+        table = predictions_table(
+            test_rows(data), data.labels, data.problem_type, self.predicted, self.others.predicted
+        )
+        table.to_parquet(folder / "predictions.parquet")
+
+
+def baselines_of(task: str, data: Splits, draws: Mapping[int, Dataset]) -> Baselines:
+    """What the labels alone and a linear model make of the same rows."""
+    started = time.perf_counter()
+    width = max(len(data.labels), 1)
+    found = {seed: baselines(task, rows, test_rows(data), width, data.problem_type) for seed, rows in draws.items()}
+    return Baselines(found, time.perf_counter() - started)
+
+
+def test_rows(data: Splits) -> Dataset:
+    """The rows that judge; `split` made them where the source had none."""
+    if data.test is None:
+        raise UserError("there are no test rows; set data.test or data.test_fraction")
+    return data.test
