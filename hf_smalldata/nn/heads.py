@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from hf_smalldata.nn.blocks import hold_in_eval
+
+Layer = nn.Linear | nn.modules.conv._ConvNd
+EXACT = 1e-4  # of the largest logit: far above rounding, far below what a wrong layer does
 
 # Layers of the body that exist only to feed a head: pretrained for another aim, or new.
 POOLERS = ("pooler",)
@@ -39,6 +44,66 @@ def hold_statistics(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module not in head:
             hold_in_eval(module)
+
+
+def scale_logits(model: nn.Module, temperature: float, logits: Callable[[nn.Module], Tensor]) -> bool:
+    """Divide the logits of a classifier by `temperature`, folded into the weights of the layers that make them.
+
+    A stock pipeline then gives calibrated scores, and the config needs nothing new. Which layers make them is found by
+    a forward pass and proven by another: of the linear layers with C outputs that ran, the last one, or all of them
+    (heads that are averaged, a layer and its adapter), where halving them halves the logits.
+
+    Args:
+        model: put into evaluation mode.
+        temperature: above 0.
+        logits: runs `model` on one batch -> (B, C); called two to four times.
+
+    Returns:
+        Whether it could be done. If not (a squashed or normalised output), the weights are as they were.
+
+    Raises:
+        ValueError: temperature is not above 0.
+    """
+    if temperature <= 0:
+        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    model.eval()
+    before, layers = _linear_layers(model, logits)
+    for chosen in (layers[-1:], layers):
+        _divide(chosen, 2.0)  # exact in floating point, so that nothing is lost if it has to be undone
+        halves = _run(model, logits) * 2
+        _divide(chosen, 0.5)
+        if chosen and bool((halves - before).abs().max() <= EXACT * before.abs().max()):
+            _divide(chosen, temperature)
+            return True
+    return False
+
+
+def _linear_layers(model: nn.Module, logits: Callable[[nn.Module], Tensor]) -> tuple[Tensor, list[Layer]]:
+    """The logits, and the layers with as many outputs as there are logits, in the order in which they ran."""
+    ran: dict[Layer, None] = {}
+
+    def note(module: Layer, _args: Any, _output: Any) -> None:
+        ran[module] = None
+
+    handles = [module.register_forward_hook(note) for module in model.modules() if isinstance(module, Layer)]
+    try:
+        before = _run(model, logits)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return before, [module for module in ran if module.weight.shape[0] == before.shape[-1]]
+
+
+@torch.no_grad()
+def _run(model: nn.Module, logits: Callable[[nn.Module], Tensor]) -> Tensor:
+    return logits(model).detach().float()
+
+
+@torch.no_grad()
+def _divide(layers: Sequence[Layer], number: float) -> None:
+    for layer in layers:
+        for parameter in layer.parameters(recurse=False):
+            parameter.div_(number)
 
 
 def _has_weights(module: nn.Module) -> bool:
