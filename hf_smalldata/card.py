@@ -25,8 +25,8 @@ classify = pipeline("{task}", model="THIS_FOLDER_OR_REPOSITORY")
 
 {results}
 
-Labels: {labels}. The saved weights are those of seed {seed}. Reloaded by `transformers.pipeline` in a fresh
-process, its scores on test rows differed from those after training by at most {difference:.1e}.
+{calibration}Labels: {labels}. The saved weights are those of seed {seed}. Reloaded by `transformers.pipeline` in a
+fresh process, its scores on test rows differed from those after training by at most {difference:.1e}.
 
 ## Recipe
 
@@ -53,12 +53,25 @@ def model_card(metrics: Mapping[str, Any], recipe: Recipe) -> ModelCard:
         model=name,
         techniques=" + ".join(each.name for each in recipe.techniques) or "full fine-tuning",
         results=markdown({**metrics, "model": name}),
+        calibration=_calibration(metrics.get("calibration")),
         labels=", ".join(metrics["labels"]) or "one value",
         seed=metrics["seeds"][0],
         difference=max(metrics["runs"][0]["reload"].values()),
         recipe=_public(recipe),
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
+def _calibration(found: Mapping[str, Any] | None) -> str:
+    """What the scores are worth, where cross-validation told."""
+    if found is None:
+        return ""
+    place = "is part of the saved weights" if found["in_weights"] else "has to be applied to the logits"
+    return (
+        f"Scores are calibrated on {found['rows']} out-of-fold rows: a temperature of {found['temperature']:.2f}, "
+        f"which {place}, takes the expected calibration error from {found['ece_before']:.3f} to "
+        f"{found['ece_after']:.3f}.\n\n"
+    )
 
 
 def _public(recipe: Recipe) -> str:

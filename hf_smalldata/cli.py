@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hf_smalldata.console import session
 from hf_smalldata.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def train(
 ) -> None:  # fmt: skip
     """Train, score beside baselines, and save an ordinary model folder."""
     recipe, name = _recipe(list(words or []), {"task": task, "model.name": model, "data.name": data})
-    with _session() as (main, console):
+    with session() as (main, console):
         if main and name is None:
             console.print("[dim]# the recipe that was made; keep it as a file to change it[/dim]")
             console.print(recipe.to_yaml(), markup=False, highlight=False)
@@ -72,11 +72,13 @@ def predict(
         list[str], typer.Argument(help="Texts or image files; or one csv, tsv, jsonl, parquet or folder.")
     ],
     top_k: Annotated[int, typer.Option(min=1, help="Labels shown for each input.")] = 1,
+    coverage: Annotated[float | None, typer.Option(help="Sets of labels that hold the right one in this share of rows, "
+                        "e.g. 0.9; for a model of `study --folds --refit`.")] = None,
     output: Annotated[Path | None, typer.Option(help="A .csv or .jsonl to write instead of printing.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that is there.")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Label new rows with a Run."""
-    with _session() as (_, console):
+    with session() as (_, console):
         from hf_smalldata.prediction import check_output_file, read_inputs, write_predictions
         from hf_smalldata.prediction import predict as label
         from hf_smalldata.run import Run
@@ -85,7 +87,7 @@ def predict(
         if output is not None:
             check_output_file(output, overwrite)
         names, values = read_inputs(opened, inputs)
-        answers = label(opened, values, top_k)
+        answers = label(opened, values, top_k if coverage is None else None, coverage=coverage)
         if output is not None:
             write_predictions(output, names, answers)
             console.print(f"{len(answers)} rows written to {output}", markup=False, highlight=False)
@@ -93,6 +95,81 @@ def predict(
         for name, answer in zip(names, answers, strict=True):
             shown = "  ".join(f"{each['label']} {each['score']:.3f}" for each in answer)
             print(f"{shown}\t{name}")
+
+
+@app.command()
+def study(
+    words: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...",
+                     help="Recipes to compare, the first with all others, and settings that override each.")],
+    seeds: Annotated[str | None, typer.Option(metavar="N|LIST", help="5 is 0 to 4; or a list such as 0,7,13. "
+                     "[default: the recipe's, or 5]")] = None,
+    ablate: Annotated[bool, typer.Option("--ablate", help="What did each technique bring? Leaves out one by one, and "
+                      "writes gated.yaml without what did not help.")] = False,
+    budgets: Annotated[str | None, typer.Option(metavar="LIST", help="A learning curve: labels a class, shares, or "
+                       "all, e.g. 4,8,16,all.")] = None,
+    more: Annotated[int | None, typer.Option(min=1, help="Further labelled rows to forecast. [default: as many "
+                    "again]")] = None,
+    folds: Annotated[int, typer.Option(min=0, help="Cross-validation in this many folds, where test rows are "
+                     "few.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Of the cross-validation, each with other folds.")] = 1,
+    refit: Annotated[bool, typer.Option("--refit", help="Train the winner on all labelled rows: an ordinary model in "
+                     "OUTPUT/model.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
+    executor: Annotated[str, typer.Option(metavar="local|ray", help="Where Runs are made.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster. [default: Ray on this machine]")] = None,
+    output: Annotated[Path | None, typer.Option(help="The study's folder; a study that is there goes on. [default: "
+                      "runs/study-<recipe>]")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: Runs as they are done, then the "
+                       "results.")] = False,
+) -> None:  # fmt: skip
+    """Run recipes over seeds, label budgets or folds on the same rows, and say what helped."""
+    from hf_smalldata.catalogue import find_recipe
+    from hf_smalldata.recipe import Recipe
+    from hf_smalldata.study.plan import recipe_names
+
+    names = [word for word in words if "=" not in word]
+    if not names:
+        raise UserError("give a recipe; `hf-smalldata list recipes` shows those that come with the package")
+    files, settings = [find_recipe(name) for name in names], [word for word in words if "=" in word]
+    with session(quiet=True) as (main, console):
+        from hf_smalldata.report.terminal import terminal
+        from hf_smalldata.study.engine import study as run
+        from hf_smalldata.study.executors import choose
+        from hf_smalldata.study.progress import Lines, Progress, Quiet
+
+        recipes = {name: Recipe.read(file, settings) for name, file in zip(recipe_names(files), files, strict=True)}
+        made = run(
+            recipes,
+            output or Path("runs") / f"study-{files[0].stem}",
+            seeds=_seeds(seeds),
+            budgets=budgets.split(",") if budgets else None,
+            folds=folds,
+            repeats=repeats,
+            ablate=ablate,
+            more=more,
+            refit_model=refit,
+            executor=choose(executor, jobs, address),
+            progress=Lines() if as_json else Quiet() if quiet else Progress(),
+        )
+        if main and as_json:
+            print(json.dumps({"event": "results", **made.results}))
+        elif main:
+            for part in terminal(made.results):
+                console.print(part, markup=False, highlight=False)
+            for name in ("report.html", "gated.yaml", "model"):
+                if (made.folder / name).exists():
+                    console.print(f"{name}: {made.folder / name}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="A folder of either.")]) -> None:
+    """Write the report of a Run or a study again: one html file, and markdown."""
+    with session() as (_, console):
+        from hf_smalldata.reporting import write_report
+
+        for file in write_report(folder):
+            console.print(str(file), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("list")
@@ -148,6 +225,9 @@ def main() -> None:
             raise
         print(f"error: cannot write {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 def _recipe(words: list[str], options: dict[str, str | None]) -> tuple[Recipe, str | None]:
@@ -171,27 +251,14 @@ def _recipe(words: list[str], options: dict[str, str | None]) -> tuple[Recipe, s
     return Recipe.parse(override({}, given + words), "the command line"), None
 
 
-class _session:
-    """Messages through rich, from the main process only; libraries keep quiet."""
-
-    def __enter__(self) -> tuple[bool, Any]:
-        import warnings
-
-        import datasets
-        import transformers
-        from rich.console import Console
-        from rich.logging import RichHandler
-
-        main = int(os.environ.get("RANK", "0")) == 0
-        console = Console()
-        logger = logging.getLogger("hf_smalldata")
-        logger.handlers = [RichHandler(console=Console(stderr=True), show_time=False, show_path=False)]
-        logger.setLevel(logging.INFO if main else logging.ERROR)
-        transformers.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        datasets.disable_progress_bars()
-        warnings.filterwarnings("ignore", category=FutureWarning)  # of one library about another, not the user's doing
-        return main, console
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("hf_smalldata").handlers = []
+def _seeds(text: str | None) -> list[int] | None:
+    """`5` -> 0 to 4; `0,7,13` -> these."""
+    if text is None:
+        return None
+    try:
+        given = [int(part) for part in text.split(",") if part]
+    except ValueError:
+        given = []
+    if not given or min(given) < 0 or ("," not in text and given == [0]):
+        raise UserError(f"--seeds: expected how many, such as 5, or a list such as 0,1,2; got {text!r}")
+    return given if "," in text else list(range(given[0]))

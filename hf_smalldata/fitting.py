@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,17 +21,20 @@ from transformers import TrainingArguments, set_seed
 from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.metrics import MAIN_METRIC, greater_is_better, score
+from hf_smalldata.memory import peak_bytes, peak_gpu_bytes, reset_peak
+from hf_smalldata.nn.heads import scale_logits
 from hf_smalldata.nn.losses import balanced_weights, probabilities
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.tasks.task import Task
 from hf_smalldata.technique import Context, Predictor, using
 from hf_smalldata.training.arguments import training_arguments
-from hf_smalldata.training.batching import EncodedRows, collator
+from hf_smalldata.training.batching import EncodedRows, collator, to_device
 from hf_smalldata.training.best import KeepBest
 from hf_smalldata.training.compact_embedding import compact_embedding
 from hf_smalldata.training.kept import Kept
 from hf_smalldata.training.predict import predict_logits
 from hf_smalldata.training.prefix_cache import prefix_cache
+from hf_smalldata.training.tracking import Tracking, tracked
 from hf_smalldata.training.trainer import SmallDataTrainer
 
 logger = logging.getLogger(__name__)
@@ -57,6 +61,7 @@ class Fitting:
     work: Path
     resume: bool = False
     kept: Kept = field(default_factory=Kept)
+    tracking: Tracking | None = None
 
     def learn(self, drawn: Dataset, seed: int) -> Learnt:
         """Train on the rows of a seed; once more from the next seed if the model collapsed to one constant answer."""
@@ -77,10 +82,13 @@ class Fitting:
 
     def attempt(self, drawn: Dataset, seed: int, start: int) -> Learnt:
         """One training. `seed` drew the rows; `start` seeds weights, dropout and order."""
-        recipe, data, task, processor = self.recipe, self.data, self.task, self.processor
-        work = self.work / f"seed-{seed}"
+        recipe, work = self.recipe, self.work / f"seed-{seed}"
         work.mkdir(parents=True, exist_ok=True)
-        arguments = self._arguments(work / "checkpoints", start)
+        with tracked(self.tracking, recipe.train) as more:
+            return self._train(drawn, seed, start, work, self._arguments(work / "checkpoints", start, more))
+
+    def _train(self, drawn: Dataset, seed: int, start: int, work: Path, arguments: TrainingArguments) -> Learnt:
+        recipe, data, task, processor = self.recipe, self.data, self.task, self.processor
         set_seed(start)
         context = Context(
             task, processor, drawn, None, data.labels, data.problem_type, seed, work, self._fit_others(seed)
@@ -98,6 +106,7 @@ class Fitting:
         validation = self._encoded(data.validation) if data.validation is not None else None
         cacheable = [part for part in (train_rows, validation) if part is not None] if self._inputs_stay() else []
         logger.info("seed %d: training on %d rows", seed, len(rows))
+        reset_peak()
         started = time.perf_counter()
         with (
             compact_embedding(model, cacheable) as compact,
@@ -128,6 +137,8 @@ class Fitting:
             "trained_parameters": sum(size for size, learns in sizes if learns),
             "prefix_cache": fed is not None,
             "compact_embedding": compact,
+            "peak_memory_bytes": peak_bytes(),
+            "peak_gpu_bytes": peak_gpu_bytes(),
             "restarts": 0,
         }
         return Learnt(model, facts)
@@ -148,6 +159,14 @@ class Fitting:
             raise UserError("training diverged: the model's output is not a number; lower train.learning_rate")
         return probabilities(torch.from_numpy(logits), self.data.problem_type).numpy()
 
+    def scale(self, model: nn.Module, temperature: float) -> bool:
+        """Divide the model's logits by a temperature, in its weights; whether its architecture has a place for that."""
+        rows = self._encoded(self.data.train.select(range(min(2, len(self.data.train)))))
+        batch = collator(self.task, self.processor, self.width, self.data.problem_type)([rows[0], rows[len(rows) - 1]])
+        inputs = to_device(batch, next(model.parameters()).device)
+        del inputs["labels"]
+        return scale_logits(model, temperature, lambda network: network(**inputs).logits)
+
     @property
     def width(self) -> int:
         """Outputs of the model: C, or 1 for regression."""
@@ -158,10 +177,10 @@ class Fitting:
         features = self.kept.features(rows, self.task, self.processor)
         return EncodedRows(rows, self.task, self.processor, features=features)
 
-    def _arguments(self, folder: Path, start: int) -> TrainingArguments:
+    def _arguments(self, folder: Path, start: int, more: Mapping[str, Any]) -> TrainingArguments:
         evaluates = self.data.validation is not None and self.recipe.train["eval_strategy"] == "no"
-        more = {"eval_strategy": "epoch"} if evaluates else {}
-        return training_arguments(self.recipe.train, folder, start, **more)
+        given = {**self.recipe.train, **({"eval_strategy": "epoch"} if evaluates else {}), **more}
+        return training_arguments(given, folder, start)
 
     def _checkpoint(self, folder: Path) -> str | None:
         """The last whole one, if training goes on: the Trainer writes a checkpoint's state last."""
@@ -172,7 +191,7 @@ class Fitting:
         """`Context.fit`: this recipe, less its `rows` hooks, on other rows, whose ids need not last."""
         techniques = tuple(each for each in self.recipe.techniques if "rows" not in each.hooks())
         plain = replace(self, recipe=self.recipe.model_copy(update={"techniques": techniques}), work=self.work / "fit",
-                        resume=False, kept=Kept(cap_bytes=0))  # fmt: skip
+                        resume=False, kept=Kept(cap_bytes=0), tracking=None)  # fmt: skip
 
         def fit(rows: Dataset) -> Predictor:
             model = plain.attempt(rows, seed, seed).model

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset
 
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import rows_record
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.baselines import baselines
-from hf_smalldata.evaluation.summary import predictions_table, summarise
+from hf_smalldata.evaluation.summary import class_counts, predictions_table, summarise
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import environment, write_json
 
@@ -61,17 +62,33 @@ class Outcome:
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
 
-    def write(self, folder: Path, metrics: Mapping[str, Any]) -> None:
-        """recipe.yaml, rows.json, metrics.json, environment.json and predictions.parquet."""
+    def _classes(self) -> dict[str, dict[str, int]]:
+        """Rows by label: there to learn from, learnt from by the first seed, and tested."""
+        names = self.data.labels
+        parts = {"pool": self.data.train, "train": next(iter(self.draws.values())), "test": test_rows(self.data)}
+        counts = {part: class_counts(rows["label"][:], names) for part, rows in parts.items()}
+        return {name: {part: found[name] for part, found in counts.items()} for name in names}
+
+    def predictions(self) -> pd.DataFrame:
+        """predictions.parquet: a line for each test row and seed."""
         data = self.data
-        (folder / "recipe.yaml").write_text(self.recipe.to_yaml(), encoding="utf-8")
-        write_json(folder / "rows.json", rows_record(data, self.draws))
-        write_json(folder / "metrics.json", metrics)
-        write_json(folder / "environment.json", environment())
-        table = predictions_table(
-            test_rows(data), data.labels, data.problem_type, self.predicted, self.others.predicted
-        )
-        table.to_parquet(folder / "predictions.parquet")
+        return predictions_table(test_rows(data), data.labels, data.problem_type, self.predicted, self.others.predicted)
+
+
+def write_part(
+    folder: Path,
+    recipe: Recipe,
+    data: Splits,
+    draws: Mapping[int, Dataset],
+    metrics: Mapping[str, Any],
+    predictions: pd.DataFrame,
+) -> None:
+    """The part of a Run that is ours, but for its report."""
+    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    write_json(folder / "rows.json", rows_record(data, draws))
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "environment.json", environment())
+    predictions.to_parquet(folder / "predictions.parquet")
 
 
 def baselines_of(task: str, data: Splits, draws: Mapping[int, Dataset]) -> Baselines:

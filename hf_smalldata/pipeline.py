@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from accelerate import PartialState
 from accelerate.utils import release_memory
+from datasets import Dataset
 from torch import nn
 from transformers import TrainingArguments
 
-from hf_smalldata import bundle
+from hf_smalldata import bundle, report
 from hf_smalldata.card import model_card
 from hf_smalldata.data.load import Splits, load
 from hf_smalldata.data.rows import apply_rows
@@ -21,12 +24,14 @@ from hf_smalldata.data.sample import draw_for, split
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.metrics import metric_names
 from hf_smalldata.fitting import Fitting
-from hf_smalldata.outcome import Outcome, baselines_of, test_rows
+from hf_smalldata.outcome import Outcome, baselines_of, test_rows, write_part
 from hf_smalldata.recipe import Recipe
-from hf_smalldata.run import OURS, Run, check_output, writing
+from hf_smalldata.reporting import content_of, inputs_of, shown_ids
+from hf_smalldata.run import OURS, Run, check_output, environment, writing
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Task
 from hf_smalldata.training.arguments import training_arguments
+from hf_smalldata.training.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -61,31 +66,32 @@ def train(
     arguments = training_arguments(recipe.train, place, seed=recipe.seeds[0])  # joins the other processes
     task, state = get_task(recipe.task), PartialState()
     data = read_rows(recipe, task, objects)
-    _check_processes(arguments, data)
+    check_processes(arguments, data)
     draws = {seed: draw_for(data, recipe.data, seed) for seed in recipe.seeds}
     for warning in data.warnings:
         logger.warning(warning)
     saves = recipe.train["save_strategy"] != "no"
     with writing(place, overwrite, resume, keep_partial=saves, main=state.is_main_process) as folders:
         state.wait_for_everyone()
-        fitting = Fitting(recipe, task, task.load_processor(recipe.model), data, folders.work, resume)
+        shared = Fitting(recipe, task, task.load_processor(recipe.model), data, folders.work, resume)
         predicted: dict[int, Array] = {}
         facts: list[dict[str, Any]] = []
         for seed, rows in draws.items():
+            fitting = replace(shared, tracking=Tracking(place.name, f"seed {seed}", folders.run / OURS / "tracker"))
             learnt = fitting.learn(rows, seed)
             logger.info("seed %d: trained in %.0f s, now judged by %d test rows", seed, learnt.facts["train_seconds"],
                         len(test_rows(data)))  # fmt: skip
             predicted[seed] = fitting.predict(learnt.model, test_rows(data))
             facts.append(learnt.facts)
             if len(facts) == 1 and state.is_main_process:
-                facts[0]["reload"] = _save(learnt.model, fitting, predicted[seed], folders.run)
+                facts[0]["reload"] = save_and_prove(
+                    learnt.model, fitting, test_rows(data), predicted[seed], folders.run
+                )
             state.wait_for_everyone()
             release_memory(learnt.model)
         if state.is_main_process:
             outcome = Outcome(recipe, data, draws, predicted, facts, baselines_of(task.name, data, draws))
-            metrics = outcome.measure()
-            outcome.write(folders.run / OURS, metrics)
-            model_card(metrics, recipe).save(folders.run / "README.md")
+            write_run(folders.run, place.name, recipe, data, draws, outcome.measure(), outcome.predictions())
         state.wait_for_everyone()
     state.wait_for_everyone()
     return Run(place)
@@ -100,6 +106,16 @@ def read_rows(recipe: Recipe, task: Task, objects: Mapping[str, Any] | None = No
     with PartialState().main_process_first():
         data = load(recipe.data, task.input_column, objects=objects)
         data = apply_rows(data, recipe.data) if recipe.data.rows else split(data, recipe.data)
+    check_rows(recipe, data)
+    return data
+
+
+def check_rows(recipe: Recipe, data: Splits) -> None:
+    """The rows have what the recipe asks of them.
+
+    Raises:
+        UserError: they do not.
+    """
     metric, known = recipe.train.get("metric_for_best_model"), metric_names(data.problem_type)
     weights = recipe.data.class_weights
     if recipe.train["early_stopping_patience"] is not None and data.validation is None:
@@ -112,7 +128,6 @@ def read_rows(recipe: Recipe, task: Task, objects: Mapping[str, Any] | None = No
     unknown = sorted(set(weights) - set(data.labels)) if isinstance(weights, dict) else []
     if unknown:
         raise UserError(f"data.class_weights: no label {', '.join(unknown)}; found {', '.join(data.labels)}")
-    return data
 
 
 def default_output(recipe: Recipe) -> Path:
@@ -121,7 +136,7 @@ def default_output(recipe: Recipe) -> Path:
     return Path("runs") / (Path(source).stem or "run")
 
 
-def _check_processes(arguments: TrainingArguments, data: Splits) -> None:
+def check_processes(arguments: TrainingArguments, data: Splits) -> None:
     """A batch of the Trainer is shared out over the processes, so its size must divide by their number."""
     names = ["per_device_train_batch_size", *(["per_device_eval_batch_size"] if data.validation is not None else [])]
     for name in names:
@@ -132,16 +147,33 @@ def _check_processes(arguments: TrainingArguments, data: Splits) -> None:
             )
 
 
-def _save(model: nn.Module, fitting: Fitting, expected: Array, folder: Path) -> dict[str, float]:
-    """Save, and prove by a fresh process on rows spread over the test rows; the largest difference by folder."""
+def save_and_prove(
+    model: nn.Module, fitting: Fitting, rows: Dataset, expected: Array, folder: Path
+) -> dict[str, float]:
+    """Save, and prove by a fresh process on some of the rows, spread over them; the largest difference by folder."""
     data, task = fitting.data, fitting.task
-    test = test_rows(data)
     logger.info("saving, and loading it in a fresh process")
-    chosen = np.unique(np.linspace(0, len(test) - 1, min(len(test), bundle.MOST_ROWS)).astype(int))
-    inputs = task.pipeline_inputs(test.select(chosen))
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), bundle.MOST_ROWS)).astype(int))
+    inputs = task.pipeline_inputs(rows.select(chosen))
     return {
         str(made.relative_to(folder)): bundle.prove(
             made, task, inputs, expected[chosen], data.labels, data.problem_type
         )
         for made in bundle.save(model, fitting.processor, folder)
     }
+
+
+def write_run(
+    folder: Path,
+    title: str,
+    recipe: Recipe,
+    data: Splits,
+    draws: Mapping[int, Dataset],
+    metrics: dict[str, Any],
+    predictions: pd.DataFrame,
+) -> None:
+    """Beside a saved model: the part that is ours, its report, and the card."""
+    write_part(folder / OURS, recipe, data, draws, metrics, predictions)
+    content = content_of(title, metrics, predictions, environment(), recipe.to_yaml())
+    report.write(content, inputs_of(data, shown_ids(content)), folder / OURS)
+    model_card(metrics, recipe).save(folder / "README.md")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers
 import yaml
 
@@ -20,6 +21,7 @@ from hf_smalldata.data.images import open_image
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.table import is_missing
 from hf_smalldata.errors import UserError, listed
+from hf_smalldata.evaluation.calibration import prediction_sets, with_temperature
 from hf_smalldata.run import Run
 from hf_smalldata.tasks import get_task
 
@@ -27,7 +29,13 @@ WRITERS = (".csv", ".jsonl")
 Answers = list[list[dict[str, Any]]]  # a row's {label, score}, best first
 
 
-def predict(run: str | Path | Run, inputs: Sequence[Any], top_k: int | None = None, batch_size: int = 16) -> Answers:
+def predict(
+    run: str | Path | Run,
+    inputs: Sequence[Any],
+    top_k: int | None = None,
+    batch_size: int = 16,
+    coverage: float | None = None,
+) -> Answers:
     """Labels and scores for new inputs, best first.
 
     Args:
@@ -35,11 +43,14 @@ def predict(run: str | Path | Run, inputs: Sequence[Any], top_k: int | None = No
         inputs: texts ({"text": …, "text_pair": …} for pairs), or images: paths or PIL images.
         top_k: labels for each input; None for all.
         batch_size: inputs a forward pass.
+        coverage: give instead of the best labels a set that holds the right one in this share of rows, by the
+            thresholds that cross-validation left (`evaluation.calibration`); more than one label means unsure.
 
     Raises:
-        UserError: not a Run, or an image that cannot be read.
+        UserError: not a Run, an image that cannot be read, or no threshold for this coverage.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
+    calibration = None if coverage is None else _calibration(opened, coverage)
     task = get_task(opened.metrics["task"])
     arguments = dict(task.pipeline_arguments)
     values = [open_image(value) for value in inputs] if task.input_column == "image" else list(inputs)
@@ -48,6 +59,8 @@ def predict(run: str | Path | Run, inputs: Sequence[Any], top_k: int | None = No
     pipeline: Any = transformers.pipeline
     classify = pipeline(task.name, model=str(opened.folder))
     answers = [one if isinstance(one, list) else [one] for one in classify(values, batch_size=batch_size, **arguments)]
+    if calibration is not None and coverage is not None:
+        return [_label_set(answer, calibration, coverage) for answer in answers]
     return [answer[:count] for answer in answers]
 
 
@@ -114,6 +127,29 @@ def write_predictions(file: Path, names: Sequence[str], answers: Answers) -> Non
             for name, answer in _pairs(names, answers):
                 writer.writerow([name, *(value for each in answer for value in (each["label"], each["score"]))])
     os.replace(partial, file)
+
+
+def _calibration(run: Run, coverage: float) -> dict[str, Any]:
+    found: dict[str, Any] | None = run.metrics.get("calibration")
+    if found is None:
+        raise UserError(
+            f"--coverage: {run.folder} has no thresholds; `hf-smalldata study --folds 5 --refit` leaves them"
+        )
+    known = [each["coverage"] for each in found["conformal"]]
+    if coverage not in known:
+        raise UserError(f"--coverage: expected one of {listed(known)}, got {coverage}")
+    return found
+
+
+def _label_set(answer: list[dict[str, Any]], calibration: dict[str, Any], coverage: float) -> list[dict[str, Any]]:
+    """Labels whose score is high enough, best first."""
+    scores = np.array([[each["score"] for each in answer]])
+    if not calibration["in_weights"]:
+        scores = with_temperature(scores, calibration["temperature"])
+    (threshold,) = [each["threshold"] for each in calibration["conformal"] if each["coverage"] == coverage]
+    chosen = prediction_sets(scores, np.inf if threshold is None else threshold)[0]
+    return [{**each, "score": float(score)} for each, score, inside in zip(answer, scores[0], chosen, strict=True)
+            if inside]  # fmt: skip
 
 
 def _pairs(names: Sequence[str], answers: Answers) -> list[tuple[str, list[dict[str, Any]]]]:

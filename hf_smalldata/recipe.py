@@ -17,6 +17,7 @@ from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.training.arguments import DEFAULTS, LEARNING_RATE, OURS, check
+from hf_smalldata.training.tracking import reports
 
 LARGEST_FILE_BYTES = 1_000_000
 MOST_SEEDS = 2**31  # numpy and torch both take them
@@ -73,13 +74,21 @@ class Recipe(BaseModel):
         problems += wrong + _validation(train, data) + _seeds(content.get("seeds", (0,)))
         if problems or data is None or model is None:
             raise Problems(where, problems)
-        rates = [rate for rate in (each.learning_rate() for each in techniques) if rate is not None]
-        defaults = {**DEFAULTS, "learning_rate": rates[0] if rates else LEARNING_RATE,
+        defaults = {**DEFAULTS, "learning_rate": _learning_rate(techniques),
                     "per_device_train_batch_size": 8, "lr_scheduler_type": "linear", "max_grad_norm": 1.0,
                     "gradient_accumulation_steps": 1, **OURS}  # fmt: skip
+        if reports(train):
+            defaults["logging_strategy"] = "epoch"  # else a tracker would see nothing
         seeds = content.get("seeds", (0,))
         return cls(task=str(task), data=data, model=model, techniques=tuple(techniques), train={**defaults, **train},
                    seeds=tuple(seeds) if isinstance(seeds, Iterable) else (seeds,))  # fmt: skip
+
+    def with_techniques(self, techniques: Sequence[Technique]) -> Recipe:
+        """This recipe with other techniques; a learning rate that its techniques suggested is suggested anew."""
+        suggested = self.train["learning_rate"] == _learning_rate(self.techniques)
+        rate = _learning_rate(techniques) if suggested else self.train["learning_rate"]
+        changes = {"techniques": tuple(techniques), "train": {**self.train, "learning_rate": rate}}
+        return self.model_copy(update=changes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dicts and lists that `parse` reads back to the same recipe."""
@@ -264,6 +273,11 @@ def _seeds(seeds: Any) -> list[str]:
                             for seed in given):  # fmt: skip
         return [f"seeds: expected whole numbers from 0 to {MOST_SEEDS - 1}, such as [0, 1, 2], got {seeds!r}"]
     return [] if len(set(given)) == len(given) else [f"seeds: each seed once, got {seeds!r}"]
+
+
+def _learning_rate(techniques: Sequence[Technique]) -> float:
+    """That of the first technique which has one of its own, else that of full fine-tuning."""
+    return next((rate for rate in (each.learning_rate() for each in techniques) if rate is not None), LEARNING_RATE)
 
 
 def _copy(value: Any) -> Any:

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -39,17 +40,23 @@ class Run:
     folder: Path
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
+    def open(cls, folder: str | Path, model: bool = True) -> Run:
         """The Run in a folder.
 
+        Args:
+            folder: what `train` wrote, or one of a study's.
+            model: whether its model is wanted; the Runs of a study have none.
+
         Raises:
-            UserError: no such folder, or not a Run.
+            UserError: no such folder, not a Run, or without the model that is wanted.
         """
         path = Path(folder).expanduser()
         if not path.is_dir():
             raise UserError(f"{folder}: no such Run; expected a folder that `hf-smalldata train` wrote")
-        if not (path / OURS / "metrics.json").is_file() or not (path / "config.json").is_file():
-            raise UserError(f"{folder}: not a Run; expected config.json and {OURS}/metrics.json in it")
+        if not (path / OURS / "metrics.json").is_file():
+            raise UserError(f"{folder}: not a Run; expected {OURS}/metrics.json in it")
+        if model and not (path / "config.json").is_file():
+            raise UserError(f"{folder}: this Run has no model, as those of a study; train its {OURS}/recipe.yaml")
         return cls(path)
 
     def part(self, name: str) -> Path:
@@ -132,17 +139,26 @@ def check_output(output: Path, overwrite: bool) -> None:
     Raises:
         UserError: it is not, or nothing can be written there.
     """
-    if output.is_file():
-        raise UserError(f"--output: {output} is a file; expected a folder")
-    above = next(folder for folder in output.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"--output: {output} cannot be made; {above} is no folder that may be written to")
+    check_place(output)
     if not output.exists() or not any(output.iterdir()):
         return
     if not overwrite:
         raise UserError(f"--output: {output} exists; choose another folder or pass --overwrite")
     if not (output / OURS).is_dir():
         raise UserError(f"--overwrite: {output} is not a Run, so it is left alone; choose another folder")
+
+
+def check_place(output: Path) -> None:
+    """A folder can be made there.
+
+    Raises:
+        UserError: a file lies there, or nothing may be written.
+    """
+    if output.is_file():
+        raise UserError(f"--output: {output} is a file; expected a folder")
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"--output: {output} cannot be made; {above} is no folder that may be written to")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -156,7 +172,7 @@ def environment() -> dict[str, Any]:
                 "scikit-learn")  # fmt: skip
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "command": " ".join(sys.argv),
+        "command": _command(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpu_cores": os.cpu_count(),
@@ -164,6 +180,13 @@ def environment() -> dict[str, Any]:
         "processes": PartialState().num_processes,
         "versions": {name: version(name) for name in packages},
     }
+
+
+def _command() -> str:
+    """The command as it was typed; a program by its name, not by where it is installed."""
+    program = Path(sys.argv[0])
+    name = f"python -m {program.parent.name}" if program.name == "__main__.py" else program.name
+    return shlex.join([*name.split(), *sys.argv[1:]])
 
 
 @contextlib.contextmanager

@@ -229,7 +229,7 @@ def test_predict_labels_image_files_and_folders(command, runs, place):
         (("colours", "empty.png"), "could not decode it (the file is empty (0 bytes))"),
         (("colours", "."), "holds no image files"),
         (("nowhere", "a cat"), "no such Run"),
-        (("../bert", "a cat"), "not a Run; expected config.json and smalldata/metrics.json"),
+        (("../bert", "a cat"), "not a Run; expected smalldata/metrics.json"),
     ],
 )
 def test_predict_refuses_what_it_cannot_label(command, runs, tmp_path, monkeypatch, given, said):

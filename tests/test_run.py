@@ -137,7 +137,7 @@ def test_a_run_opens_only_where_there_is_one(tmp_path):
     assert Run.open(tmp_path / "a").metrics == {}
     with pytest.raises(UserError, match="no such Run; expected a folder that `hf-smalldata train` wrote"):
         Run.open(tmp_path / "b")
-    with pytest.raises(UserError, match=f"not a Run; expected config.json and {OURS}/metrics.json in it"):
+    with pytest.raises(UserError, match=f"not a Run; expected {OURS}/metrics.json in it"):
         Run.open(tmp_path)
 
 

@@ -37,10 +37,10 @@ def rows_record(splits: Splits, draws: Mapping[int, Dataset]) -> dict[str, Any]:
         splits: after `split`.
         draws: the training rows by seed, before any technique adds to them.
     """
-    validation, test = _contents(splits.validation, splits), _contents(splits.test, splits)
+    validation, test = contents(splits.validation, splits), contents(splits.test, splits)
     content = {**validation, **test}
     for drawn in draws.values():
-        content.update(_contents(drawn, splits))
+        content.update(contents(drawn, splits))
     return RowsRecord(
         train={seed: drawn["id"][:] for seed, drawn in draws.items()},
         validation=list(validation),
@@ -68,7 +68,7 @@ def apply_rows(splits: Splits, spec: DataSpec) -> Splits:
     problems = _overlaps(record)
     recorded = dict.fromkeys([*record.validation, *record.test, *(i for ids in record.train.values() for i in ids)])
     gone = [row_id for row_id in recorded if row_id not in at]
-    now = _contents(pool.select([at[row_id] for row_id in recorded if row_id in at]), splits)
+    now = contents(pool.select([at[row_id] for row_id in recorded if row_id in at]), splits)
     changed = [row_id for row_id, digest in now.items() if record.content.get(row_id) != digest[:16]]
     if gone:
         problems.append(f"{len(gone)} of {len(recorded)} rows are no longer in the data: {listed(gone)}")
@@ -116,7 +116,7 @@ def _overlaps(record: RowsRecord) -> list[str]:
     ]
 
 
-def _contents(rows: Dataset | None, splits: Splits) -> dict[str, str]:
+def contents(rows: Dataset | None, splits: Splits) -> dict[str, str]:
     """sha256 of input and label by row id. Labels go in by name: a class more does not change the other rows."""
     if rows is None or not len(rows):
         return {}

@@ -20,7 +20,7 @@ from hf_smalldata.data.rows import apply_rows, rows_record
 from hf_smalldata.data.spec import DataSpec, ProblemType
 from hf_smalldata.errors import UserError, listed
 
-__all__ = ["apply_rows", "draw", "draw_for", "rows_record", "split"]
+__all__ = ["apply_rows", "draw", "draw_for", "rows_record", "split", "split_validation"]
 
 _MOST_BINS = 10
 
@@ -37,8 +37,13 @@ def split(splits: Splits, spec: DataSpec) -> Splits:
     """
     if splits.test is None:
         splits = _held_out(splits, "test", spec.test_fraction, spec.split_seed)
+    return split_validation(splits, spec)
+
+
+def split_validation(splits: Splits, spec: DataSpec) -> Splits:
+    """Hold validation rows out of the training rows where they are asked for and the source has none; as in `split`."""
     if splits.validation is None and spec.validation_fraction > 0:
-        splits = _held_out(splits, "validation", spec.validation_fraction, spec.split_seed)
+        return _held_out(splits, "validation", spec.validation_fraction, spec.split_seed)
     return splits
 
 

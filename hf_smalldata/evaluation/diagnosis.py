@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.evaluation.intervals import Array, wilson
-from hf_smalldata.evaluation.metrics import per_class
 from hf_smalldata.evaluation.weighted import THRESHOLD
 
 ROWS_A_BIN = 10  # at least: an accuracy of fewer is known to no more than 30 points
@@ -28,7 +27,7 @@ def diagnose(
     labels: Sequence[str],
     problem_type: ProblemType,
 ) -> dict[str, Any]:
-    """Everything of this module and `metrics.per_class` for one prediction a row; JSON-ready.
+    """Everything of this module for one prediction a row; JSON-ready.
 
     Args:
         ids: of the rows.
@@ -43,11 +42,43 @@ def diagnose(
     single = problem_type == "single_label_classification"
     predicted = np.asarray(probabilities).argmax(axis=-1)
     return {
-        "per_class": per_class(probabilities, references, labels) if single else None,
+        "per_class": per_class(predicted, references, labels) if single else None,
         "confusion": confusion(predicted, references, len(labels)) if single else None,
         "reliability": reliability(probabilities, references) if single else None,
         "errors": worst_errors(ids, references, probabilities, labels, problem_type),
     }
+
+
+def per_class(predicted: ArrayLike, references: ArrayLike, labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Precision, recall and F1 of each class with 95 % intervals over rows, and its number of rows, by label.
+
+    Wilson's intervals: of precision among the rows given the label, of recall among those that have it. F1 is
+    2 J / (1 + J), J being the right ones among the rows that have the label or are given it: its bounds are those of
+    J, so transformed. A class without such rows has the value 0 and no interval.
+
+    Args:
+        predicted: class indices (N,).
+        references: class indices (N,).
+        labels: C names.
+    """
+    counts = np.array(confusion(predicted, references, len(labels)))
+    hits, support, given = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    return {
+        label: {
+            "precision": _share(hits[at], given[at]),
+            "recall": _share(hits[at], support[at]),
+            "f1": {bound: 2 * j / (1 + j) if j is not None else None
+                   for bound, j in _share(hits[at], support[at] + given[at] - hits[at]).items()},
+            "support": int(support[at]),
+        }
+        for at, label in enumerate(labels)
+    }  # fmt: skip
+
+
+def _share(hits: int, rows: int) -> dict[str, float | None]:
+    if rows == 0:
+        return {"value": 0.0, "low": None, "high": None}
+    return wilson(int(hits), int(rows))._asdict()
 
 
 def confusion(predicted: ArrayLike, references: ArrayLike, num_classes: int) -> list[list[int]]:

@@ -52,7 +52,7 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"expected 0 <= successes <= n and n >= 1, got {successes} of {n}")
-    share, z = successes / n, float(ndtri(0.5 + _level(level) / 2))
+    share, z = successes / n, float(ndtri(1 - tail(level)))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # At 0 of n and n of n one bound is the share itself; rounding must not push it past.
@@ -99,7 +99,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     mean = float(seeds.mean())
     if len(seeds) == 1:
         return Interval(mean, math.nan, math.nan)
-    t = float(stdtrit(len(seeds) - 1, 0.5 + _level(level) / 2))
+    t = float(stdtrit(len(seeds) - 1, 1 - tail(level)))
     half = t * float(seeds.std(ddof=1)) / math.sqrt(len(seeds))
     return Interval(mean, mean - half, mean + half)
 
@@ -145,10 +145,11 @@ def paired_bootstrap_difference(
     return _percentiles(value, (by_seed * seed_weights).sum(axis=1) / seeds, level)
 
 
-def _level(level: float) -> float:
+def tail(level: float) -> float:
+    """Probability beyond each bound of a two-sided interval: 0.025 for the level 0.95."""
     if not 0 < level < 1:
         raise ValueError(f"expected a level between 0 and 1, e.g. 0.95, got {level}")
-    return level
+    return (1 - level) / 2
 
 
 def _resampled(rng: np.random.Generator, resamples: int, n: int) -> Iterator[Array]:
@@ -162,9 +163,9 @@ def _resampled(rng: np.random.Generator, resamples: int, n: int) -> Iterator[Arr
 
 
 def _percentiles(value: float, values: Array, level: float) -> Interval:
-    tail = (1 - _level(level)) / 2
+    beyond = tail(level)
     finite = values[np.isfinite(values)]
     if not math.isfinite(value) or len(finite) < _FINITE_SHARE * len(values) or len(finite) == 0:
         return Interval(value, math.nan, math.nan)
-    low, high = np.quantile(finite, [tail, 1 - tail])
+    low, high = np.quantile(finite, [beyond, 1 - beyond])
     return Interval(value, float(low), float(high))

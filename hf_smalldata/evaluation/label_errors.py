@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_smalldata.data.spec import ProblemType
-from hf_smalldata.errors import require
 from hf_smalldata.evaluation.intervals import Array
 
 LEAST_ROWS = 5  # of a class: its threshold is their mean probability, which fewer rows can't tell
@@ -46,7 +45,6 @@ def label_errors(
         of the given label (multi-label: the lowest among the labels in doubt).
 
     Raises:
-        UserError: cleanlab is not installed.
         ValueError: regression, which has no labels to be wrong in this sense.
     """
     if problem_type == "regression":
@@ -101,6 +99,7 @@ def _doubtful(truth: NDArray[np.int64], given: Array) -> NDArray[np.bool_]:
     enough = np.bincount(truth, minlength=given.shape[1]) >= LEAST_ROWS
     if enough.sum() < 2:
         return np.zeros(len(truth), dtype=np.bool_)
-    find = require("cleanlab.filter", extra="labels").find_label_issues
+    from cleanlab.filter import find_label_issues as find
+
     doubtful = find(truth, given, filter_by="both", n_jobs=1)
     return np.asarray(doubtful & enough[truth])

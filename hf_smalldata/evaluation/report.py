@@ -28,13 +28,18 @@ def comparisons(metrics: Mapping[str, Any]) -> list[str]:
     sentences = []
     for name, found in metrics["versus"].items():
         interval = found["over_rows_and_seeds"]
-        verdict = "not resolved: the interval includes 0"
-        if interval["low"] is not None and interval["low"] > 0:
-            verdict = "better"
-        elif interval["high"] is not None and interval["high"] < 0:
-            verdict = "worse: ship the baseline, or give the model more rows"
-        sentences.append(f"{found['score']} against {name}: {show(interval, sign=True)} - {verdict}")
+        said = verdict(interval)
+        said += {"not resolved": ": the interval includes 0",
+                 "worse": ": ship the baseline, or give the model more rows"}.get(said, "")  # fmt: skip
+        sentences.append(f"{found['score']} against {name}: {show(interval, sign=True)} - {said}")
     return sentences
+
+
+def verdict(interval: Mapping[str, float | None]) -> str:
+    """`better`, `worse` or `not resolved`, by the interval of a difference."""
+    if interval["low"] is not None and interval["low"] > 0:
+        return "better"
+    return "worse" if interval["high"] is not None and interval["high"] < 0 else "not resolved"
 
 
 def table(metrics: Mapping[str, Any]) -> Table:

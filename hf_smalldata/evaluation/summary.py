@@ -21,6 +21,12 @@ from hf_smalldata.evaluation.metrics import MAIN_METRIC, intervals, metric_names
 
 MODEL = "model"  # our own row among the results
 
+ROW_SCORE: dict[ProblemType, str] = {  # whose mean over rows is compared; higher is better
+    "single_label_classification": "accuracy",
+    "multi_label_classification": "share of labels right",
+    "regression": "minus squared error",
+}
+
 Predictions = Mapping[int, Array]  # seed -> probabilities (N, C), or values (N, 1) for regression
 
 
@@ -96,6 +102,29 @@ def predictions_table(
     return pd.concat(parts, ignore_index=True)
 
 
+def from_table(table: pd.DataFrame, labels: Sequence[str], problem_type: ProblemType) -> tuple[list[str], Array, Array]:
+    """What `predictions_table` was made of: ids, references and predictions.
+
+    Returns:
+        ids (N,); class indices (N,), multi-hot rows (N, C) or values (N,); probabilities (N, C), or values (N,).
+    """
+    ids = table["id"].tolist()
+    if problem_type == "regression":
+        return ids, table["label"].to_numpy(dtype=np.float64), table["prediction"].to_numpy(dtype=np.float64)
+    scores = table[[f"score: {name}" for name in labels]].to_numpy(dtype=np.float64)
+    if problem_type == "single_label_classification":
+        index = {name: at for at, name in enumerate(labels)}
+        return ids, np.array([index[name] for name in table["label"]]), scores
+    return ids, np.array([[name in row for name in labels] for row in table["label"]], dtype=np.float64), scores
+
+
+def class_counts(labels: Sequence[Any], names: Sequence[str]) -> dict[str, int]:
+    """Rows of each class; of each label for multi-label rows."""
+    values = np.asarray(labels)
+    return {name: int((values[:, at] > 0).sum() if values.ndim == 2 else (values == at).sum())
+            for at, name in enumerate(names)}  # fmt: skip
+
+
 def _answers(values: Array, labels: Sequence[str], problem_type: ProblemType) -> Any:
     if problem_type == "regression":
         return np.asarray(values).reshape(len(values))
@@ -122,7 +151,7 @@ def _with_intervals(
     else:
         scores = [score(each, references, problem_type) for each in predictions.values()]
         found = {name: t_interval([each[name] for each in scores]) for name in metric_names(problem_type)}
-    return {name: _plain(interval) for name, interval in found.items()}
+    return {name: plain(interval) for name, interval in found.items()}
 
 
 def _versus(
@@ -131,18 +160,16 @@ def _versus(
     """Model minus baseline in the score of a row: over test rows and seeds together, and over seeds alone."""
     ours = np.stack([_row_scores(each, references, problem_type) for each in model.values()])
     theirs = np.stack([_row_scores(each, references, problem_type) for each in other.values()])
-    both = _plain(paired_bootstrap_difference(ours, theirs))
+    both = plain(paired_bootstrap_difference(ours, theirs))
     return {
-        "score": {"single_label_classification": "accuracy", "multi_label_classification": "share of labels right"}.get(
-            problem_type, "minus squared error"
-        ),
+        "score": ROW_SCORE[problem_type],
         "over_rows_and_seeds": both,
-        "over_seeds": _plain(paired_difference(ours.mean(1), theirs.mean(1))),
+        "over_seeds": plain(paired_difference(ours.mean(1), theirs.mean(1))),
     }
 
 
 def _row_scores(predictions: Array, references: Array, problem_type: ProblemType) -> Array:
-    """A score for each row (N,), whose mean is compared."""
+    """A score for each row (N,), whose mean is compared: `ROW_SCORE`."""
     truth = np.asarray(references)
     if problem_type == "single_label_classification":
         return np.asarray(predictions.argmax(-1) == truth, dtype=np.float64)
@@ -151,6 +178,7 @@ def _row_scores(predictions: Array, references: Array, problem_type: ProblemType
     return np.asarray(-np.square(predictions - truth))
 
 
-def _plain(interval: Interval) -> dict[str, float | None]:
+def plain(interval: Interval) -> dict[str, float | None]:
+    """An interval as JSON has it: bounds that cannot be told are null."""
     bounds = {"low": interval.low, "high": interval.high}
     return {"value": float(interval.value)} | {k: None if np.isnan(v) else float(v) for k, v in bounds.items()}

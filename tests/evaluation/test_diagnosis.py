@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from hf_smalldata.evaluation.diagnosis import confusion, diagnose, reliability, worst_errors
+from hf_smalldata.evaluation.diagnosis import confusion, diagnose, per_class, reliability, worst_errors
 from hf_smalldata.evaluation.intervals import wilson
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -115,3 +115,25 @@ def test_a_diagnosis_is_json_and_leaves_out_what_does_not_apply():
         assert [other[name] for name in ("per_class", "confusion", "reliability")] == [None] * 3
         assert json.loads(json.dumps(other, allow_nan=False)) == other
         assert len(other["errors"]) == 20
+
+
+def test_per_class_figures_are_those_of_scikit_learn_within_their_intervals():
+    probabilities, references = single(60)
+    predicted = probabilities.argmax(-1)
+    found = per_class(predicted, references, LABELS)
+    wanted = precision_recall_fscore_support(references, predicted, labels=[0, 1, 2], zero_division=0)
+    for at, label in enumerate(LABELS):
+        for name, values in zip(("precision", "recall", "f1"), wanted, strict=False):
+            value, low, high = found[label][name].values()
+            assert value == pytest.approx(values[at])
+            assert low < value < high
+        assert found[label]["support"] == wanted[3][at]
+    low, high = (wilson(3, 10)[at] for at in (1, 2))  # 3 right, 4 missed, 3 too many: F1 of 6/13
+    few = per_class([0] * 3 + [1] * 4 + [0] * 3 + [1] * 5, [0] * 7 + [1] * 8, ["a", "b"])["a"]["f1"]
+    assert few == pytest.approx({"value": 6 / 13, "low": 2 * low / (1 + low), "high": 2 * high / (1 + high)})
+
+
+def test_a_class_that_is_neither_there_nor_given_has_no_interval():
+    nothing = {"value": 0.0, "low": None, "high": None}
+    assert per_class([0, 1], [0, 1], ["a", "b", "c"])["c"] == {"precision": nothing, "recall": nothing, "f1": nothing,
+                                                              "support": 0}  # fmt: skip

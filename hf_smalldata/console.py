@@ -1,0 +1,40 @@
+"""How the command line speaks: messages through rich, from the main process only; libraries keep quiet."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+
+class session:
+    """Within: messages of this package are shown.
+
+    Args:
+        quiet: warnings only.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def __enter__(self) -> tuple[bool, Any]:
+        import warnings
+
+        import datasets
+        import transformers
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        main = int(os.environ.get("RANK", "0")) == 0
+        console = Console()
+        logger = logging.getLogger("hf_smalldata")
+        logger.handlers = [RichHandler(console=Console(stderr=True), show_time=False, show_path=False)]
+        logger.setLevel(logging.ERROR if not main else logging.WARNING if self.quiet else logging.INFO)
+        transformers.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        datasets.disable_progress_bars()
+        warnings.filterwarnings("ignore", category=FutureWarning)  # of one library about another, not the user's doing
+        return main, console
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("hf_smalldata").handlers = []

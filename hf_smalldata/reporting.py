@@ -1,0 +1,149 @@
+"""The report of a Run or a study: what they hold is shown, nothing is computed anew but what a Run alone lacks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from hf_smalldata import report
+from hf_smalldata.data.images import open_image
+from hf_smalldata.data.load import Splits, load
+from hf_smalldata.data.rows import contents
+from hf_smalldata.errors import UserError
+from hf_smalldata.evaluation.diagnosis import diagnose
+from hf_smalldata.evaluation.metrics import metric_names
+from hf_smalldata.evaluation.report import verdict
+from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, from_table
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.run import OURS, Run
+from hf_smalldata.tasks import get_task
+
+logger = logging.getLogger(__name__)
+
+
+def write_report(folder: str | Path, objects: Mapping[str, Any] | None = None) -> tuple[Path, Path]:
+    """report.html and report.md of a Run (in its `smalldata/`) or a study, from what lies in its folder.
+
+    Texts and images of the rows that are shown are read again from where the recipe says; rows that are gone or have
+    changed since are shown by their id.
+
+    Args:
+        folder: of a Run or a study.
+        objects: rows from Python, where the Run or study was made of such.
+
+    Raises:
+        UserError: neither a Run nor a study.
+    """
+    place = Path(folder).expanduser()
+    if (place / "results.json").is_file():
+        content = json.loads((place / "results.json").read_text(encoding="utf-8"))
+        recipe = Recipe.parse(yaml.safe_load(content["recipes"][content["diagnosis"]["variant"]]))
+        recorded, target = content["row_contents"], place
+    else:
+        run = Run.open(place, model=False)
+        content = run_content(run)
+        recipe = Recipe.parse(yaml.safe_load(run.part("recipe.yaml").read_text(encoding="utf-8")))
+        recorded, target = run.rows["content"], place / OURS
+    return report.write(content, _inputs_again(recipe, shown_ids(content), recorded, objects), target)
+
+
+def run_content(run: Run) -> dict[str, Any]:
+    """What a Run says, in the form that a report takes."""
+    environment = json.loads(run.part("environment.json").read_text(encoding="utf-8"))
+    recipe = run.part("recipe.yaml").read_text(encoding="utf-8")
+    return content_of(run.folder.name, run.metrics, run.predictions, environment, recipe)
+
+
+def content_of(
+    title: str, metrics: Mapping[str, Any], predictions: pd.DataFrame, environment: Mapping[str, Any], recipe: str
+) -> dict[str, Any]:
+    """The same from its parts: metrics.json, predictions.parquet, environment.json and recipe.yaml."""
+    labels, problem, rows = metrics["labels"], metrics["problem_type"], metrics["rows"]
+    first = predictions[predictions["seed"] == metrics["seeds"][0]]
+    train = {"budget": "all", "train_rows": rows["train"], "ensemble": None}
+    facts = [{"repeat": 0, "fold": 0, **run} for run in metrics["runs"]]
+    return {
+        "kind": "run",
+        "title": title,
+        "task": metrics["task"],
+        "model": metrics["model"],
+        "labels": labels,
+        "problem_type": problem,
+        "main_metric": metrics["main_metric"],
+        "metrics": list(metric_names(problem)),
+        "row_score": ROW_SCORE[problem],
+        "setting": {
+            "seeds": metrics["seeds"], "budgets": ["all"], "folds": 0, "repeats": 1, "rows": rows,
+            "classes": metrics["classes"], "interval": metrics["interval"],
+        },
+        "results": [
+            {"variant": title if who == MODEL else who, "baseline": who != MODEL, **train, "metrics": values,
+             "runs": facts if who == MODEL else []}
+            for who, values in metrics["results"].items()
+        ],
+        "comparisons": [
+            {"kind": "baseline", "what": name, "a": title, "b": name, "budget": "all",
+             "difference": found["over_rows_and_seeds"], "p": None, "adjusted_p": None,
+             "verdict": verdict(found["over_rows_and_seeds"]), "needed": None}
+            for name, found in metrics["versus"].items()
+        ],
+        "gate": None,
+        "curves": [],
+        "diagnosis": {
+            "variant": title, "budget": "all",
+            "rows": metrics.get("judged_by", f"test rows, seed {metrics['seeds'][0]}"),
+            **diagnose(*from_table(first, labels, problem), labels, problem),
+        },
+        "calibration": metrics.get("calibration"),
+        "label_errors": metrics.get("label_errors"),
+        "notes": [],
+        "environment": environment,
+        "recipes": {title: recipe},
+    }  # fmt: skip
+
+
+def shown_ids(content: Mapping[str, Any]) -> set[str]:
+    """Rows that a report shows one by one."""
+    errors = (content["diagnosis"] or {}).get("errors") or []
+    return {each["id"] for each in [*errors, *(content["label_errors"] or [])]}
+
+
+def inputs_of(data: Splits, ids: Collection[str]) -> dict[str, Any]:
+    """Texts, pairs or images of rows by id."""
+    found: dict[str, Any] = {}
+    for rows in (data.train, data.validation, data.test):
+        at = [index for index, row_id in enumerate(rows["id"][:] if rows is not None else ()) if row_id in ids]
+        for row in rows.select(at) if rows is not None else ():
+            found[row["id"]] = _input(row)
+    return found
+
+
+def _inputs_again(
+    recipe: Recipe, ids: Collection[str], recorded: Mapping[str, str], objects: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    try:
+        data = load(recipe.data, get_task(recipe.task).input_column, objects=objects)
+    except UserError as error:
+        logger.warning("rows are shown by their ids alone, since the data could not be read again: %s", error)
+        return {}
+    now: dict[str, str] = {}
+    for rows in (data.train, data.validation, data.test):
+        if rows is not None:
+            chosen = [index for index, row_id in enumerate(rows["id"][:]) if row_id in ids]
+            now |= contents(rows.select(chosen), data)
+    same = {row_id for row_id, digest in now.items() if recorded.get(row_id) == digest[:16]}
+    if len(same) < len(ids):
+        logger.warning("%d rows are gone or have changed; they are shown by their ids alone", len(ids) - len(same))
+    return inputs_of(data, same)
+
+
+def _input(row: Mapping[str, Any]) -> Any:
+    if "image" in row:
+        return open_image(row["image"])
+    return (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]

@@ -1,0 +1,172 @@
+"""One process that makes Runs of a study, and what they share: rows, tokens, images, frozen states, baselines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import release_memory
+from datasets import Dataset
+
+from hf_smalldata.data.folds import folds
+from hf_smalldata.data.load import Splits, load
+from hf_smalldata.data.rows import rows_record
+from hf_smalldata.data.sample import draw_for, split_validation
+from hf_smalldata.fitting import Fitting
+from hf_smalldata.outcome import Baselines, Outcome, baselines_of, test_rows, write_part
+from hf_smalldata.pipeline import check_processes, check_rows, read_rows
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.run import OURS, write_json
+from hf_smalldata.study.plan import Cell, Plan
+from hf_smalldata.tasks import get_task
+from hf_smalldata.training.arguments import training_arguments
+from hf_smalldata.training.kept import CAP_BYTES, Kept
+from hf_smalldata.training.tracking import Tracking
+
+Files = dict[str, bytes]  # name -> content, of the part of a Run that is ours
+
+
+@dataclass
+class Workbench:
+    """Makes the Runs of a plan, one after the other.
+
+    Args:
+        plan: what is studied.
+        work: a folder for what a training needs while it lasts.
+        output: the study's folder; trackers group its Runs by its name.
+        objects: rows from Python instead of files, as in `pipeline.train`.
+    """
+
+    plan: Plan
+    work: Path
+    output: Path
+    objects: Mapping[str, Any] | None = None
+    _loaded: dict[str, Splits] = field(default_factory=dict)
+    _cut: dict[tuple[str, int], list[Splits]] = field(default_factory=dict)
+    _kept: dict[str, tuple[Any, Kept]] = field(default_factory=dict)
+    _baselines: dict[tuple[str, ...], Baselines] = field(default_factory=dict)
+
+    def run(self, cell: Cell) -> Files:
+        """Train and judge one Run. On the main process its files, elsewhere nothing.
+
+        Raises:
+            UserError: training diverged, or a recipe that does not fit its rows.
+        """
+        recipe, data, state = self.plan.recipe(cell), self.data(cell), PartialState()
+        task, rows = get_task(recipe.task), draw_for(data, recipe.data, cell.seed)
+        check_processes(training_arguments(recipe.train, self.work, cell.seed), data)
+        processor, kept = self._model(recipe, self._source(recipe))
+        work = self.work / key_of(recipe, data, rows, cell)[:12]
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            fitting = Fitting(
+                recipe,
+                task,
+                processor,
+                data,
+                work,
+                kept=kept,
+                tracking=Tracking(self.output.name, str(cell), self.output / "tracker"),
+            )
+            learnt = fitting.learn(rows, cell.seed)
+            predicted = fitting.predict(learnt.model, test_rows(data))
+            release_memory(learnt.model)
+            if not state.is_main_process:
+                return {}
+            outcome = Outcome(recipe, data, {cell.seed: rows}, {cell.seed: predicted}, [learnt.facts],
+                              self._beside(cell, recipe, data, rows))  # fmt: skip
+            folder = work / OURS
+            folder.mkdir()
+            write_part(folder, recipe, data, {cell.seed: rows}, outcome.measure(), outcome.predictions())
+            write_json(folder / "cell.json", vars(cell))
+            return {file.name: file.read_bytes() for file in folder.iterdir()}
+        finally:
+            state.wait_for_everyone()
+            if state.is_main_process:
+                shutil.rmtree(work)
+
+    def data(self, cell: Cell) -> Splits:
+        """The rows of a Run, validation and test rows held out."""
+        return self.parts(self.plan.recipe(cell), cell.repeat)[max(cell.fold, 0)]
+
+    def parts(self, recipe: Recipe, repeat: int = 0) -> list[Splits]:
+        """The rows of a recipe: one entry, or one for each fold of a repeat."""
+        place = (self._source(recipe), repeat)
+        if place not in self._cut:
+            self._cut[place] = self._cut_rows(recipe, repeat)
+        return self._cut[place]
+
+    def all_parts(self, recipe: Recipe) -> list[Splits]:
+        """The rows of a recipe in every fold of every repeat."""
+        return [part for repeat in range(self.plan.repeats) for part in self.parts(recipe, repeat)]
+
+    def key(self, cell: Cell) -> str:
+        """Digest of all that a Run's result depends on: the resolved recipe and the rows."""
+        recipe, data = self.plan.recipe(cell), self.data(cell)
+        return key_of(recipe, data, draw_for(data, recipe.data, cell.seed), cell)
+
+    def whole(self, recipe: Recipe) -> Splits:
+        """The rows of a recipe; under cross-validation before they are cut into folds."""
+        if not self.plan.folds:
+            return self.parts(recipe)[0]
+        place = self._source(recipe)
+        if place not in self._loaded:
+            with PartialState().main_process_first():
+                task = get_task(recipe.task)
+                self._loaded[place] = load(recipe.data, task.input_column, objects=self.objects)
+        return self._loaded[place]
+
+    def _cut_rows(self, recipe: Recipe, repeat: int) -> list[Splits]:
+        if not self.plan.folds:
+            return [read_rows(recipe, get_task(recipe.task), self.objects)]
+        whole, spec = self.whole(recipe), recipe.data
+        parts = []
+        for fold in folds(whole, self.plan.folds, repeat, spec.split_seed):
+            part = split_validation(replace(fold, validation=whole.validation), spec)
+            check_rows(recipe, part)
+            parts.append(part)
+        return parts
+
+    def _source(self, recipe: Recipe) -> str:
+        """What rows are read and how they are held out, whatever is drawn from them."""
+        plain = recipe.data.model_copy(update={"labels_per_class": None, "fraction": None, "class_weights": "none"})
+        return f"{recipe.task} {plain.model_dump_json()}"
+
+    def _model(self, recipe: Recipe, source: str) -> tuple[Any, Kept]:
+        """The processor of a recipe's model, and what is kept of rows for it."""
+        place = f"{source} {recipe.model.model_dump_json()}"
+        if place not in self._kept:
+            processor = get_task(recipe.task).load_processor(recipe.model)
+            self._kept[place] = processor, Kept(cap_bytes=CAP_BYTES // self._models)
+        return self._kept[place]
+
+    @cached_property
+    def _models(self) -> int:
+        recipes = self.plan.variants.values()
+        return len({(self._source(recipe), recipe.model.model_dump_json()) for recipe in recipes})
+
+    def _beside(self, cell: Cell, recipe: Recipe, data: Splits, rows: Dataset) -> Baselines:
+        """The baselines on the same rows, once for all variants."""
+        place = (*rows["id"][:], "judged by", *test_rows(data)["id"][:])
+        if place not in self._baselines:
+            self._baselines[place] = baselines_of(recipe.task, data, {cell.seed: rows})
+        found = self._baselines[place]
+        return Baselines({cell.seed: next(iter(found.predicted.values()))}, found.seconds)
+
+
+def key_of(recipe: Recipe, data: Splits, rows: Dataset, cell: Cell) -> str:
+    """sha256 of a resolved recipe with its one seed, and of the ids and contents of its rows."""
+    content = {"recipe": recipe.as_dict(), "rows": rows_record(data, {cell.seed: rows})}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def rows_digest(data: Splits) -> str:
+    """sha256 of all rows: other rows, another study."""
+    return hashlib.sha256(json.dumps(rows_record(data, {0: data.train}), sort_keys=True).encode()).hexdigest()
