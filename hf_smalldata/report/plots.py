@@ -106,9 +106,10 @@ def reliability(content: Mapping[str, Any], wide: bool) -> Figure:
     side = 420 if wide else NARROW
     figure = Figure(figsize=(side / 72, side / 72), dpi=72)
     axes = figure.add_axes((58 / side, 56 / side, 1 - 72 / side, 1 - 68 / side))
-    lowest = max(0.0, min(min(each["low"], each["accuracy_low"]) for each in bins) - 0.03)
-    axes.set(xlim=(lowest, 1), ylim=(lowest, 1.02))
-    axes.plot([lowest, 1], [lowest, 1], color=LIGHT["muted"], linewidth=1.25, dashes=(4, 3))
+    start, end = min(each["low"] for each in bins) - 0.02, max(each["high"] for each in bins) + 0.02
+    lowest, highest = min(each["accuracy_low"] for each in bins), max(each["accuracy_high"] for each in bins)
+    axes.set(xlim=(start, end), ylim=(min(start, lowest - 0.02), max(end, highest + 0.02)))
+    axes.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=1.25, dashes=(4, 3))
     for each in bins:
         accuracy, at = each["accuracy"], each["confidence"]
         axes.plot([each["low"], each["high"]], [accuracy, accuracy], color=LIGHT["accent"], linewidth=1, alpha=0.5)
