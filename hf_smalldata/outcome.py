@@ -57,10 +57,18 @@ class Outcome:
                 "validation": 0 if data.validation is None else len(data.validation),
                 "test": len(test),
             },
+            "classes": self._classes(),
             **summarise(data.labels, data.problem_type, references, self.predicted, self.others.predicted, self.facts),
             "baseline_seconds": round(self.others.seconds, 2),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
+
+    def _classes(self) -> dict[str, dict[str, int]]:
+        """Rows by label: there to learn from, learnt from by the first seed, and tested."""
+        names = self.data.labels
+        parts = {"pool": self.data.train, "train": next(iter(self.draws.values())), "test": test_rows(self.data)}
+        counts = {part: class_counts(rows["label"][:], names) for part, rows in parts.items()}
+        return {name: {part: found[name] for part, found in counts.items()} for name in names}
 
     def _classes(self) -> dict[str, dict[str, int]]:
         """Rows by label: there to learn from, learnt from by the first seed, and tested."""
