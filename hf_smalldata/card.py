@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from hf_smalldata.evaluation.report import markdown
+from hf_smalldata.public import public_name, public_recipe
 from hf_smalldata.recipe import Recipe
 
 BODY = """# {task} from {train} labelled rows
@@ -57,7 +57,7 @@ def model_card(metrics: Mapping[str, Any], recipe: Recipe) -> ModelCard:
         labels=", ".join(metrics["labels"]) or "one value",
         seed=metrics["seeds"][0],
         difference=max(metrics["runs"][0]["reload"].values()),
-        recipe=_public(recipe),
+        recipe=public_recipe(recipe).to_yaml(),
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 
@@ -72,19 +72,3 @@ def _calibration(found: Mapping[str, Any] | None) -> str:
         f"which {place}, takes the expected calibration error from {found['ece_before']:.3f} to "
         f"{found['ece_after']:.3f}.\n\n"
     )
-
-
-def _public(recipe: Recipe) -> str:
-    """The recipe as YAML, with only the last part of local paths."""
-    content = recipe.as_dict()
-    for section, keys in (("data", ("name", "train", "validation", "test", "rows")), ("model", ("name",))):
-        for key in keys:
-            if content[section][key] is not None:
-                content[section][key] = public_name(content[section][key])
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def public_name(name: str) -> str:
-    """A Hub id or bundled name as it is; of a path only the last part."""
-    local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    return name.rstrip("/").rsplit("/", 1)[-1] if local else name

@@ -114,6 +114,8 @@ def study(
     repeats: Annotated[int, typer.Option(min=1, help="Of the cross-validation, each with other folds.")] = 1,
     refit: Annotated[bool, typer.Option("--refit", help="Train the winner on all labelled rows: an ordinary model in "
                      "OUTPUT/model.")] = False,
+    soup: Annotated[bool, typer.Option("--soup", help="With --folds and --refit: average all seeds' weights, if not "
+                    "worse out of fold.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
     executor: Annotated[str, typer.Option(metavar="local|ray", help="Where Runs are made.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster. [default: Ray on this machine]")] = None,
@@ -139,19 +141,24 @@ def study(
         from hf_smalldata.study.progress import Lines, Progress, Quiet
 
         recipes = {name: Recipe.read(file, settings) for name, file in zip(recipe_names(files), files, strict=True)}
-        made = run(
-            recipes,
-            output or Path("runs") / f"study-{files[0].stem}",
-            seeds=_seeds(seeds),
-            budgets=budgets.split(",") if budgets else None,
-            folds=folds,
-            repeats=repeats,
-            ablate=ablate,
-            more=more,
-            refit_model=refit,
-            executor=choose(executor, jobs, address),
-            progress=Lines() if as_json else Quiet() if quiet else Progress(),
-        )
+        try:
+            made = run(
+                recipes,
+                output or Path("runs") / f"study-{files[0].stem}",
+                seeds=_seeds(seeds),
+                budgets=budgets.split(",") if budgets else None,
+                folds=folds,
+                repeats=repeats,
+                ablate=ablate,
+                more=more,
+                refit_model=refit,
+                soup=soup,
+                executor=choose(executor, jobs, address),
+                progress=Lines() if as_json else Quiet() if quiet else Progress(),
+            )
+        except KeyboardInterrupt:
+            print("stopped: the same command goes on; Runs that are finished are kept", file=sys.stderr)
+            sys.exit(130)
         if main and as_json:
             print(json.dumps({"event": "results", **made.results}))
         elif main:
@@ -163,12 +170,17 @@ def study(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="A folder of either.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="A folder of either.")],
+    without_rows: Annotated[bool, typer.Option("--without-rows", help="Show no text or image, only ids: for a report "
+                            "that is handed on.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Another folder to write to. [default: where it was]")] = None,
+) -> None:  # fmt: skip
     """Write the report of a Run or a study again: one html file, and markdown."""
     with session() as (_, console):
         from hf_smalldata.reporting import write_report
 
-        for file in write_report(folder):
+        for file in write_report(folder, rows=not without_rows, output=output):
             console.print(str(file), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -225,9 +237,6 @@ def main() -> None:
             raise
         print(f"error: cannot write {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
 
 
 def _recipe(words: list[str], options: dict[str, str | None]) -> tuple[Recipe, str | None]:

@@ -70,13 +70,6 @@ class Outcome:
         counts = {part: class_counts(rows["label"][:], names) for part, rows in parts.items()}
         return {name: {part: found[name] for part, found in counts.items()} for name in names}
 
-    def _classes(self) -> dict[str, dict[str, int]]:
-        """Rows by label: there to learn from, learnt from by the first seed, and tested."""
-        names = self.data.labels
-        parts = {"pool": self.data.train, "train": next(iter(self.draws.values())), "test": test_rows(self.data)}
-        counts = {part: class_counts(rows["label"][:], names) for part, rows in parts.items()}
-        return {name: {part: found[name] for part, found in counts.items()} for name in names}
-
     def predictions(self) -> pd.DataFrame:
         """predictions.parquet: a line for each test row and seed."""
         data = self.data

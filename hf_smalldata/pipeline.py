@@ -174,6 +174,6 @@ def write_run(
 ) -> None:
     """Beside a saved model: the part that is ours, its report, and the card."""
     write_part(folder / OURS, recipe, data, draws, metrics, predictions)
-    content = content_of(title, metrics, predictions, environment(), recipe.to_yaml())
+    content = content_of(title, metrics, predictions, environment(), recipe)
     report.write(content, inputs_of(data, shown_ids(content)), folder / OURS)
     model_card(metrics, recipe).save(folder / "README.md")

@@ -20,6 +20,7 @@ from hf_smalldata.evaluation.diagnosis import diagnose
 from hf_smalldata.evaluation.metrics import metric_names
 from hf_smalldata.evaluation.report import verdict
 from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, from_table
+from hf_smalldata.public import public_name, public_recipe
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import OURS, Run
 from hf_smalldata.tasks import get_task
@@ -27,7 +28,12 @@ from hf_smalldata.tasks import get_task
 logger = logging.getLogger(__name__)
 
 
-def write_report(folder: str | Path, objects: Mapping[str, Any] | None = None) -> tuple[Path, Path]:
+def write_report(
+    folder: str | Path,
+    objects: Mapping[str, Any] | None = None,
+    rows: bool = True,
+    output: str | Path | None = None,
+) -> tuple[Path, Path]:
     """report.html and report.md of a Run (in its `smalldata/`) or a study, from what lies in its folder.
 
     Texts and images of the rows that are shown are read again from where the recipe says; rows that are gone or have
@@ -36,6 +42,8 @@ def write_report(folder: str | Path, objects: Mapping[str, Any] | None = None) -
     Args:
         folder: of a Run or a study.
         objects: rows from Python, where the Run or study was made of such.
+        rows: show texts and images; without, a report can be handed on where the rows may not.
+        output: another folder to write to.
 
     Raises:
         UserError: neither a Run nor a study.
@@ -43,25 +51,27 @@ def write_report(folder: str | Path, objects: Mapping[str, Any] | None = None) -
     place = Path(folder).expanduser()
     if (place / "results.json").is_file():
         content = json.loads((place / "results.json").read_text(encoding="utf-8"))
-        recipe = Recipe.parse(yaml.safe_load(content["recipes"][content["diagnosis"]["variant"]]))
+        plan = json.loads((place / "study.json").read_text(encoding="utf-8"))
+        recipe = Recipe.parse(plan["recipes"][content["diagnosis"]["variant"]])
         recorded, target = content["row_contents"], place
     else:
         run = Run.open(place, model=False)
         content = run_content(run)
         recipe = Recipe.parse(yaml.safe_load(run.part("recipe.yaml").read_text(encoding="utf-8")))
         recorded, target = run.rows["content"], place / OURS
-    return report.write(content, _inputs_again(recipe, shown_ids(content), recorded, objects), target)
+    inputs = _inputs_again(recipe, shown_ids(content), recorded, objects) if rows else {}
+    return report.write(content, inputs, target if output is None else Path(output).expanduser())
 
 
 def run_content(run: Run) -> dict[str, Any]:
     """What a Run says, in the form that a report takes."""
     environment = json.loads(run.part("environment.json").read_text(encoding="utf-8"))
-    recipe = run.part("recipe.yaml").read_text(encoding="utf-8")
-    return content_of(run.folder.name, run.metrics, run.predictions, environment, recipe)
+    recipe = Recipe.parse(yaml.safe_load(run.part("recipe.yaml").read_text(encoding="utf-8")))
+    return content_of(run.folder.resolve().name, run.metrics, run.predictions, environment, recipe)
 
 
 def content_of(
-    title: str, metrics: Mapping[str, Any], predictions: pd.DataFrame, environment: Mapping[str, Any], recipe: str
+    title: str, metrics: Mapping[str, Any], predictions: pd.DataFrame, environment: Mapping[str, Any], recipe: Recipe
 ) -> dict[str, Any]:
     """The same from its parts: metrics.json, predictions.parquet, environment.json and recipe.yaml."""
     labels, problem, rows = metrics["labels"], metrics["problem_type"], metrics["rows"]
@@ -72,7 +82,7 @@ def content_of(
         "kind": "run",
         "title": title,
         "task": metrics["task"],
-        "model": metrics["model"],
+        "model": public_name(metrics["model"]),
         "labels": labels,
         "problem_type": problem,
         "main_metric": metrics["main_metric"],
@@ -104,7 +114,7 @@ def content_of(
         "label_errors": metrics.get("label_errors"),
         "notes": [],
         "environment": environment,
-        "recipes": {title: recipe},
+        "recipes": {title: public_recipe(recipe).to_yaml()},
     }  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 With 100 test rows an accuracy of 0.90 is anything from 0.83 to 0.94, so no number is reported without its interval.
 Rows and seeds are different sources of doubt: `wilson` and `bootstrap` speak of the test rows, `t_interval` and
-`paired_difference` of the seeds, `paired_bootstrap_difference` of both. None of them sees that test rows resemble each
-other (texts of one author, photographs of one patient): then all of these are too narrow.
+`paired_difference` of the seeds, `comparison.crossed_difference` of both. How often each holds the truth was measured
+on made studies (scripts/bench/coverage.py). None of them sees that test rows resemble each other (texts of one author,
+photographs of one patient): then all of these are too narrow.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def bootstrap(statistic: Statistic, n: int, resamples: int = 2000, level: float 
     given that the statistic exists. If more than 10 % are left out, or n is 1, the bounds are nan.
 
     Honest for a metric that is roughly unbiased. It has no width when every row scores alike, it is too narrow below
-    some 20 rows, and for a metric that noise pushes one way (calibration error: up) the value can lie outside it.
+    some 20 rows or where fewer than some 10 rows are wrong (an accuracy of 0.9 on 40 rows: 91 % instead of 95 %; 0.98:
+    55 %), and for a metric that noise pushes one way (calibration error: up) the value can lie outside it.
     Source: Efron 1979, https://doi.org/10.1214/aos/1176344552.
 
     Args:
@@ -92,6 +94,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean over seeds and Student's t interval of that mean. One seed has a mean and no interval: bounds are nan.
 
     It speaks of other seeds (draws of training rows, initial weights) on these same test rows, not of other test rows.
+    Too narrow for scores with a long tail, as of accuracies near 1: 90 % instead of 95 %.
     """
     seeds = np.asarray(values, dtype=np.float64).ravel()
     if len(seeds) == 0:
@@ -120,9 +123,10 @@ def paired_bootstrap_difference(
 ) -> Interval:
     """Mean of a - b when two predictors scored the SAME test rows, e.g. 1 for a right row and 0 for a wrong one.
 
-    With several seeds, rows and seeds are drawn anew, each on its own (the pigeonhole bootstrap, a little too wide:
-    Owen 2007, https://doi.org/10.1214/07-AOAS122), so it speaks of other test rows and other seeds at once. Few seeds
-    show too little of their own spread, by a factor (S - 1) / S in the variance: read it beside `paired_difference`.
+    With several seeds, rows and seeds are drawn anew, each on its own (the pigeonhole bootstrap: Owen 2007,
+    https://doi.org/10.1214/07-AOAS122), so it speaks of other test rows and other seeds at once. Few seeds show too
+    little of their own spread: where the seeds matter most it holds the truth in 80 % with 3 and 89 % with 10, and one
+    in ten techniques without effect seems to help. `comparison.crossed_difference` keeps its promise there.
     With one seed only rows are drawn, and it says nothing of other seeds.
 
     Args:

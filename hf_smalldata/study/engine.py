@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def study(
     ablate: bool = False,
     more: int | None = None,
     refit_model: bool = False,
+    soup: bool = False,
     executor: Executor = in_process,
     objects: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -56,6 +58,7 @@ def study(
         ablate: compare the recipe with itself without each technique, and write gated.yaml.
         more: further labelled rows to forecast; default: as many again as the largest budget.
         refit_model: train what the study favours on all labelled rows, as an ordinary Run in `model/`.
+        soup: with folds and a refit: average the refits of all seeds where that is not worse out of fold.
         executor: where Runs are made, see `executors`.
         objects: rows from Python instead of files, as in `pipeline.train`.
         progress: the live view.
@@ -67,7 +70,9 @@ def study(
     given = None if budgets is None else [str(budget) for budget in budgets]
     plan = make_plan(named, seeds, given, folds, repeats, ablate)
     folder, state = Path(output).expanduser().resolve(), PartialState()
-    bench = Workbench(plan, folder / ".work", folder, objects)
+    if soup and not (folds and refit_model and executor is in_process):
+        raise UserError("--soup needs --folds, to tell whether the average is worse, --refit, and one process")
+    bench = Workbench(plan, folder / ".work", folder, objects, soup)
     check_rows(plan, {name: bench.all_parts(recipe) for name, recipe in plan.variants.items()})
     data = bench.whole(plan.variants[plan.main])
     for warning in data.warnings:
@@ -88,7 +93,7 @@ def study(
         store.replace_json(folder / store.RESULTS, results)
     state.wait_for_everyone()
     if refit_model:
-        refit(folder, bench, judged, store.Study(folder).results)
+        refit(folder, bench, judged, store.Study(folder).results, soup)
     if state.is_main_process:
         write_report(folder, objects)
         shutil.rmtree(folder / ".work", ignore_errors=True)
@@ -104,7 +109,7 @@ def _make(folder: Path, bench: Workbench, executor: Executor, shown: Progress) -
     """
     state = PartialState()
     places = {cell: store.place_of(folder, cell, bench.key(cell)) for cell in bench.plan.cells()}
-    pending = [cell for cell, place in places.items() if not store.is_made(place)]
+    pending = _pending(bench, places)
     state.wait_for_everyone()  # all have looked before any writes
     if state.is_main_process:
         shown.start(len(places), len(places) - len(pending))
@@ -125,13 +130,29 @@ def _make(folder: Path, bench: Workbench, executor: Executor, shown: Progress) -
     return _read(bench.plan, places)
 
 
+def _pending(bench: Workbench, places: Mapping[Cell, Path]) -> list[Cell]:
+    """Runs to make; for a soup all seeds of a fold whose average was not judged, one after the other."""
+    if not bench.soup:
+        return [cell for cell, place in places.items() if not store.is_made(place)]
+    groups: dict[Cell, list[Cell]] = {}
+    for cell in places:
+        groups.setdefault(replace(cell, seed=-1), []).append(cell)
+    return [
+        cell
+        for group in groups.values()
+        if not all(store.is_made(places[each]) for each in group) or store.read_soup(places[group[-1]]) is None
+        for cell in group
+    ]
+
+
 def _read(plan: Plan, places: Mapping[Cell, Path]) -> JudgedBy:
     found = {}
     for budget in plan.budgets:
         for variant in plan.variants:
             cells = tuple(cell for cell in places if (cell.variant, cell.budget) == (variant, budget))
             metrics, tables = zip(*(store.read(places[cell]) for cell in cells), strict=True)
-            found[variant, budget] = Judged(cells, metrics, tables)
+            soups = tuple(store.read_soup(places[cell]) for cell in cells)
+            found[variant, budget] = Judged(cells, metrics, tables, soups)
     return found
 
 

@@ -29,6 +29,7 @@ class Judged:
     cells: tuple[Cell, ...]
     metrics: tuple[dict[str, Any], ...]  # metrics.json of each
     tables: tuple[pd.DataFrame, ...]  # predictions.parquet of each
+    soups: tuple[pd.DataFrame | None, ...] = ()  # soup.parquet, which the last seed of each fold has
 
     @property
     def labels(self) -> tuple[str, ...]:

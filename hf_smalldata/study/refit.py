@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hf_smalldata.data.load import Splits
 from hf_smalldata.data.sample import split_validation
 from hf_smalldata.evaluation.metrics import MAIN_METRIC, metric_names, per_class
 from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, class_counts, plain
-from hf_smalldata.fitting import Fitting
+from hf_smalldata.fitting import Fitting, Learnt
 from hf_smalldata.outcome import Outcome, baselines_of
 from hf_smalldata.pipeline import save_and_prove, write_run
 from hf_smalldata.recipe import Recipe
@@ -26,6 +27,7 @@ from hf_smalldata.run import Run, writing
 from hf_smalldata.study.judged import Judged
 from hf_smalldata.study.plan import ALL, Plan, budget_settings
 from hf_smalldata.study.results import calibration_of, label_errors_of
+from hf_smalldata.study.soup import Average, soup_content, souped
 from hf_smalldata.study.verdicts import JudgedBy
 from hf_smalldata.study.workbench import Workbench
 from hf_smalldata.tasks import get_task
@@ -33,7 +35,7 @@ from hf_smalldata.tasks import get_task
 logger = logging.getLogger(__name__)
 
 
-def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str, Any]) -> Run:
+def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str, Any], soup: bool = False) -> Run:
     """Train what the study favours on all labelled rows but test rows; `model/` in its folder becomes an ordinary Run.
 
     Args:
@@ -41,6 +43,7 @@ def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str
         bench: with the plan, its gate chosen, and the rows.
         judged: the Runs of the study.
         results: what they say.
+        soup: average the refits of all seeds, if the average of a fold's seeds was not worse out of fold.
     """
     plan, place, state = bench.plan, folder / "model", PartialState()
     variant = favoured(plan, results["comparisons"])
@@ -51,7 +54,9 @@ def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str
     with writing(place, overwrite=True, resume=False, keep_partial=False, main=state.is_main_process) as folders:
         state.wait_for_everyone()
         fitting = Fitting(recipe, task, task.load_processor(recipe.model), data, folders.work)
-        learnt, draws = fitting.learn(data.train, seed), {seed: data.train}
+        mixed = soup_content(one) if soup else None
+        learnt, draws = _learn(fitting, data, plan.seeds if mixed and mixed["kept"] else [seed]), {seed: data.train}
+        one = souped(one) if mixed and mixed["kept"] else one
         calibration = calibration_of(one)
         if calibration is not None:
             calibration["in_weights"] = fitting.scale(learnt.model, calibration["temperature"])
@@ -66,6 +71,7 @@ def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str
                                   baselines_of(task.name, data, draws))  # fmt: skip
                 metrics, table = outcome.measure(), outcome.predictions()
             metrics |= {"calibration": calibration, "label_errors": label_errors_of(one) if one.has_folds else None}
+            metrics |= {"soup": mixed} if mixed else {}
             write_run(folders.run, variant, recipe, data, draws, metrics, table)
         state.wait_for_everyone()
     state.wait_for_everyone()
@@ -79,6 +85,19 @@ def favoured(plan: Plan, compared: Sequence[Mapping[str, Any]]) -> str:
     better = [each for each in compared if (each["kind"], each["budget"], each["verdict"])
               == ("recipe", plan.budgets[-1], "better")]  # fmt: skip
     return str(max(better, key=lambda each: each["difference"]["value"])["a"]) if better else plan.main
+
+
+def _learn(fitting: Fitting, data: Splits, seeds: Sequence[int]) -> Learnt:
+    """The model of the one seed, or the average of several."""
+    average = Average()
+    for seed in seeds:
+        one = replace(fitting, recipe=fitting.recipe.model_copy(update={"seeds": (seed,)}))
+        learnt = one.learn(data.train, seed)
+        average.add(learnt.model)
+    if len(seeds) > 1:
+        average.put_into(learnt.model)
+        learnt.facts["averaged_seeds"] = list(seeds)
+    return learnt
 
 
 def _on_all_rows(recipe: Recipe, seed: int) -> Recipe:

@@ -19,10 +19,12 @@ from hf_smalldata.evaluation.label_errors import label_errors
 from hf_smalldata.evaluation.metrics import greater_is_better, metric_names
 from hf_smalldata.evaluation.report import show
 from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, class_counts, plain
+from hf_smalldata.public import public_name, public_recipe
 from hf_smalldata.reporting import shown_ids
 from hf_smalldata.run import environment
 from hf_smalldata.study.judged import Judged
 from hf_smalldata.study.plan import Plan
+from hf_smalldata.study.soup import soup_content
 from hf_smalldata.study.verdicts import JudgedBy, comparisons, resolution_note
 
 BAND_LEVEL = 0.9  # of learning curves and forecasts
@@ -51,7 +53,7 @@ def analyse(plan: Plan, data: Splits, judged: JudgedBy, title: str, more: int | 
         "kind": "study",
         "title": title,
         "task": recipe.task,
-        "model": ", ".join(dict.fromkeys(each.model.name for each in plan.variants.values())),
+        "model": ", ".join(dict.fromkeys(public_name(each.model.name) for each in plan.variants.values())),
         "labels": list(main.labels),
         "problem_type": main.problem_type,
         "main_metric": main.metrics[0]["main_metric"],
@@ -72,7 +74,7 @@ def analyse(plan: Plan, data: Splits, judged: JudgedBy, title: str, more: int | 
         "label_errors": label_errors_of(main),
         "notes": [*data.warnings, *_notes(plan, judged, compared)],
         "environment": environment(),
-        "recipes": {name: each.to_yaml() for name, each in plan.variants.items()},
+        "recipes": {name: public_recipe(each).to_yaml() for name, each in plan.variants.items()},
     }
     return {**content, "row_contents": _contents(data, shown_ids(content))}
 
@@ -192,6 +194,9 @@ def _contents(data: Splits, ids: Collection[str]) -> dict[str, str]:
 
 def _notes(plan: Plan, judged: JudgedBy, compared: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
+    main = judged[plan.main, plan.budgets[-1]]
+    if any(table is not None for table in main.soups):
+        notes.append(soup_content(main)["sentence"])
     said = resolution_note(compared, judged, plan)
     if said is not None:
         notes.append(said)

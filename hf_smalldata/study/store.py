@@ -24,7 +24,7 @@ from hf_smalldata.run import OURS, check_place, write_json
 from hf_smalldata.study.plan import Cell, Plan
 from hf_smalldata.study.workbench import Files
 
-PLAN, RESULTS = "study.json", "results.json"
+PLAN, RESULTS, SOUP = "study.json", "results.json", "soup.parquet"
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,12 @@ def place_of(folder: Path, cell: Cell, key: str) -> Path:
 def is_made(place: Path) -> bool:
     """Whether the Run at a place is finished."""
     return (place / OURS / "metrics.json").is_file()
+
+
+def read_soup(place: Path) -> pd.DataFrame | None:
+    """soup.parquet of a Run: what the average of the seeds up to it predicts; None where there is none."""
+    file = place / OURS / SOUP
+    return pd.read_parquet(file) if file.is_file() else None
 
 
 def put(place: Path, files: Files) -> None:

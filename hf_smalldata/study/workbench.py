@@ -14,17 +14,21 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import release_memory
 from datasets import Dataset
+from torch import nn
 
 from hf_smalldata.data.folds import folds
 from hf_smalldata.data.load import Splits, load
 from hf_smalldata.data.rows import rows_record
 from hf_smalldata.data.sample import draw_for, split_validation
+from hf_smalldata.evaluation.intervals import Array
+from hf_smalldata.evaluation.summary import predictions_table
 from hf_smalldata.fitting import Fitting
 from hf_smalldata.outcome import Baselines, Outcome, baselines_of, test_rows, write_part
 from hf_smalldata.pipeline import check_processes, check_rows, read_rows
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import OURS, write_json
 from hf_smalldata.study.plan import Cell, Plan
+from hf_smalldata.study.soup import Average
 from hf_smalldata.tasks import get_task
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.kept import CAP_BYTES, Kept
@@ -42,16 +46,19 @@ class Workbench:
         work: a folder for what a training needs while it lasts.
         output: the study's folder; trackers group its Runs by its name.
         objects: rows from Python instead of files, as in `pipeline.train`.
+        soup: judge the average of a fold's seeds too; they must then be made one after the other.
     """
 
     plan: Plan
     work: Path
     output: Path
     objects: Mapping[str, Any] | None = None
+    soup: bool = False
     _loaded: dict[str, Splits] = field(default_factory=dict)
     _cut: dict[tuple[str, int], list[Splits]] = field(default_factory=dict)
     _kept: dict[str, tuple[Any, Kept]] = field(default_factory=dict)
     _baselines: dict[tuple[str, ...], Baselines] = field(default_factory=dict)
+    _averages: dict[Cell, Average] = field(default_factory=dict)
 
     def run(self, cell: Cell) -> Files:
         """Train and judge one Run. On the main process its files, elsewhere nothing.
@@ -77,6 +84,7 @@ class Workbench:
             )
             learnt = fitting.learn(rows, cell.seed)
             predicted = fitting.predict(learnt.model, test_rows(data))
+            mixed = self._mixed(cell, fitting, learnt.model, test_rows(data)) if self.soup else None
             release_memory(learnt.model)
             if not state.is_main_process:
                 return {}
@@ -86,6 +94,10 @@ class Workbench:
             folder.mkdir()
             write_part(folder, recipe, data, {cell.seed: rows}, outcome.measure(), outcome.predictions())
             write_json(folder / "cell.json", vars(cell))
+            if mixed is not None:
+                table = predictions_table(test_rows(data), data.labels, data.problem_type, {cell.seed: mixed},
+                                          {cell.seed: {}})  # fmt: skip
+                table.to_parquet(folder / "soup.parquet")
             return {file.name: file.read_bytes() for file in folder.iterdir()}
         finally:
             state.wait_for_everyone()
@@ -151,6 +163,17 @@ class Workbench:
     def _models(self) -> int:
         recipes = self.plan.variants.values()
         return len({(self._source(recipe), recipe.model.model_dump_json()) for recipe in recipes})
+
+    def _mixed(self, cell: Cell, fitting: Fitting, model: nn.Module, rows: Dataset) -> Array | None:
+        """What the average of a fold's seeds predicts, once the last of them is trained."""
+        group = replace(cell, seed=-1)
+        if cell.seed == self.plan.seeds[0]:
+            self._averages[group] = Average()
+        self._averages[group].add(model)
+        if cell.seed != self.plan.seeds[-1]:
+            return None
+        self._averages.pop(group).put_into(model)
+        return fitting.predict(model, rows)
 
     def _beside(self, cell: Cell, recipe: Recipe, data: Splits, rows: Dataset) -> Baselines:
         """The baselines on the same rows, once for all variants."""

@@ -45,7 +45,7 @@ def locate(name: str) -> str:
         raise UserError(f"model.name: no folder {name}; give a folder with config.json, a Hub id or {_bundled()}")
     if not (path / "config.json").is_file():
         raise UserError(f"model.name: {name} holds no config.json, so it is not a saved transformers model")
-    return str(path)
+    return str(path.resolve())  # what adapters remember of their base must hold in other folders too
 
 
 def load_processor(auto_class: str, model_class: str, spec: ModelSpec) -> Any:

@@ -1,0 +1,20 @@
+"""What may be told of a recipe to others: of local paths only the last part."""
+
+from __future__ import annotations
+
+from hf_smalldata.recipe import Recipe
+
+
+def public_recipe(recipe: Recipe) -> Recipe:
+    """The recipe with only the last part of local paths."""
+    paths = ("name", "train", "validation", "test", "rows")
+    given = {key: getattr(recipe.data, key) for key in paths}
+    data = recipe.data.model_copy(update={key: public_name(path) for key, path in given.items() if path is not None})
+    model = recipe.model.model_copy(update={"name": public_name(recipe.model.name)})
+    return recipe.model_copy(update={"data": data, "model": model})
+
+
+def public_name(name: str) -> str:
+    """A Hub id or bundled name as it is; of a path only the last part."""
+    local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    return name.rstrip("/").rsplit("/", 1)[-1] if local else name
