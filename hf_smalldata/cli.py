@@ -174,13 +174,14 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="A folder of either.")],
     without_rows: Annotated[bool, typer.Option("--without-rows", help="Show no text or image, only ids: for a report "
                             "that is handed on.")] = False,
+    plots: Annotated[bool, typer.Option("--plots", help="Each plot as a PNG as well, for a README.")] = False,
     output: Annotated[Path | None, typer.Option(help="Another folder to write to. [default: where it was]")] = None,
 ) -> None:  # fmt: skip
     """Write the report of a Run or a study again: one html file, and markdown."""
     with session() as (_, console):
         from hf_smalldata.reporting import write_report
 
-        for file in write_report(folder, rows=not without_rows, output=output):
+        for file in write_report(folder, rows=not without_rows, output=output, plots=plots):
             console.print(str(file), markup=False, highlight=False, soft_wrap=True)
 
 

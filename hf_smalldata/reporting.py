@@ -33,7 +33,8 @@ def write_report(
     objects: Mapping[str, Any] | None = None,
     rows: bool = True,
     output: str | Path | None = None,
-) -> tuple[Path, Path]:
+    plots: bool = False,
+) -> list[Path]:
     """report.html and report.md of a Run (in its `smalldata/`) or a study, from what lies in its folder.
 
     Texts and images of the rows that are shown are read again from where the recipe says; rows that are gone or have
@@ -44,6 +45,7 @@ def write_report(
         objects: rows from Python, where the Run or study was made of such.
         rows: show texts and images; without, a report can be handed on where the rows may not.
         output: another folder to write to.
+        plots: write each plot as a PNG as well.
 
     Raises:
         UserError: neither a Run nor a study.
@@ -60,7 +62,23 @@ def write_report(
         recipe = Recipe.parse(yaml.safe_load(run.part("recipe.yaml").read_text(encoding="utf-8")))
         recorded, target = run.rows["content"], place / OURS
     inputs = _inputs_again(recipe, shown_ids(content), recorded, objects) if rows else {}
-    return report.write(content, inputs, target if output is None else Path(output).expanduser())
+    target = target if output is None else Path(output).expanduser()
+    files = [*report.write(content, inputs, target)]
+    for name in _plots(content) if plots else ():
+        files.append(target / f"{name}.png")
+        report.figure_png(content, name, files[-1])
+    return files
+
+
+def _plots(content: Mapping[str, Any]) -> list[str]:
+    """Plots that there is something to draw for."""
+    there = {
+        "results": content["results"],
+        "comparisons": content["comparisons"],
+        "curves": content["curves"],
+        "reliability": content["diagnosis"]["reliability"],
+    }
+    return [name for name, found in there.items() if found]
 
 
 def run_content(run: Run) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import Run
+from hf_smalldata.study import Study, study
+from hf_smalldata.study.progress import Quiet
 from hf_smalldata.testing import TOPICS, text_rows, tiny_text_model
 
 ROOT = Path(__file__).parents[1]
@@ -49,16 +51,16 @@ def recipe(tmp_path_factory) -> Path:
     return file
 
 
-def in_two_processes(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def in_two_processes(*words: object, cwd: Path, command: str = "train") -> subprocess.CompletedProcess[str]:
     """Through `accelerate launch`, as scripts/accelerate/cpu.yaml says."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file",
+    call = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file",
                ROOT / "scripts" / "accelerate" / "cpu.yaml", "--main_process_port", str(port), "-m", "hf_smalldata",
-               "train", *map(str, words)]  # fmt: skip
+            command, *map(str, words)]  # fmt: skip
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=240)
+    return subprocess.run(call, capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=240)
 
 
 def scores(run: Run) -> np.ndarray:
@@ -81,6 +83,19 @@ def test_two_processes_train_the_model_that_one_trains(recipe, tmp_path, monkeyp
     assert two.rows == one.rows
     assert done.stdout.count("saved and proven to reload") == 1  # one process speaks
     assert sorted(file.name for file in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_study_gives_each_run_both_processes_and_one_of_them_writes(recipe, tmp_path):
+    done = in_two_processes(recipe, "--seeds", "0,1", "--output", tmp_path / "two", cwd=tmp_path, command="study")
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = study(Recipe.read(recipe), tmp_path / "one", seeds=[0, 1], progress=Quiet())
+    two = Study.open(tmp_path / "two")
+    assert two.results["environment"]["processes"] == 2
+    for a, b in zip(sorted(one.folder.glob("runs/*/*")), sorted(two.folder.glob("runs/*/*")), strict=True):
+        np.testing.assert_allclose(scores(Run.open(b, model=False)), scores(Run.open(a, model=False)), atol=1e-4)
+    assert done.stdout.count("report.html:") == 1
+    assert sorted(file.name for file in two.folder.iterdir()) == ["report.html", "report.md", "results.json", "runs",
+                                                                  "study.json"]  # fmt: skip
 
 
 def test_a_batch_that_two_processes_cannot_share_is_one_error(recipe, tmp_path):

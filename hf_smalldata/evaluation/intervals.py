@@ -118,37 +118,6 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interv
     return t_interval(first - second, level)
 
 
-def paired_bootstrap_difference(
-    a: ArrayLike, b: ArrayLike, resamples: int = 2000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Mean of a - b when two predictors scored the SAME test rows, e.g. 1 for a right row and 0 for a wrong one.
-
-    With several seeds, rows and seeds are drawn anew, each on its own (the pigeonhole bootstrap: Owen 2007,
-    https://doi.org/10.1214/07-AOAS122), so it speaks of other test rows and other seeds at once. Few seeds show too
-    little of their own spread: where the seeds matter most it holds the truth in 80 % with 3 and 89 % with 10, and one
-    in ten techniques without effect seems to help. `comparison.crossed_difference` keeps its promise there.
-    With one seed only rows are drawn, and it says nothing of other seeds.
-
-    Args:
-        a: scores by seed and row (S, N), or (N,) for one seed; the metric must be a mean over rows.
-        b: the other predictor's scores, the same shape, seeds and rows in the same order.
-        resamples: as in `bootstrap`.
-        level: as in `bootstrap`.
-        seed: of the draws.
-    """
-    first, second = np.atleast_2d(np.asarray(a, dtype=np.float64)), np.atleast_2d(np.asarray(b, dtype=np.float64))
-    if first.shape != second.shape or first.ndim != 2 or first.size == 0:
-        raise ValueError(f"expected scores (S, N) of the same rows on both sides, got {first.shape} and {second.shape}")
-    difference = first - second
-    value, (seeds, rows) = float(difference.mean()), difference.shape
-    if rows == 1:
-        return Interval(value, math.nan, math.nan)
-    rng = np.random.default_rng(seed)
-    by_seed = np.concatenate([weights @ difference.T for weights in _resampled(rng, resamples, rows)]) / rows  # (R, S)
-    seed_weights = np.concatenate(list(_resampled(rng, resamples, seeds)))  # (R, S), all 1 when S is 1
-    return _percentiles(value, (by_seed * seed_weights).sum(axis=1) / seeds, level)
-
-
 def tail(level: float) -> float:
     """Probability beyond each bound of a two-sided interval: 0.025 for the level 0.95."""
     if not 0 < level < 1:

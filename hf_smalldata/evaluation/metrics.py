@@ -30,6 +30,7 @@ MAIN_METRIC: dict[ProblemType, str] = {
     "regression": "rmse",
 }
 _LESS_IS_BETTER = frozenset({"log_loss", "ece", "rmse"})
+_RANGES = {"mcc": (-1.0, 1.0), "spearman": (-1.0, 1.0), "log_loss": (0.0, np.inf), "rmse": (0.0, np.inf)}
 
 
 class _RowMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no types
@@ -148,6 +149,12 @@ def greater_is_better(metric: str) -> bool:
     if not any(metric in metric_names(problem_type) for problem_type in METRICS):
         raise KeyError(metric)
     return metric not in _LESS_IS_BETTER
+
+
+def within_range(interval: Interval, metric: str) -> Interval:
+    """An interval without what no value of the metric can be, such as an accuracy above 1."""
+    low, high = _RANGES.get(metric, (0.0, 1.0))
+    return Interval(interval.value, *(float(np.clip(bound, low, high)) for bound in interval[1:]))
 
 
 def score(predictions: ArrayLike, references: ArrayLike, problem_type: ProblemType) -> dict[str, float]:

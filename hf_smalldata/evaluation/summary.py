@@ -10,14 +10,14 @@ import pandas as pd
 from datasets import Dataset
 
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.evaluation.comparison import crossed_difference
 from hf_smalldata.evaluation.intervals import (
     Array,
     Interval,
-    paired_bootstrap_difference,
     paired_difference,
     t_interval,
 )
-from hf_smalldata.evaluation.metrics import MAIN_METRIC, intervals, metric_names, per_class, score
+from hf_smalldata.evaluation.metrics import MAIN_METRIC, intervals, metric_names, per_class, score, within_range
 
 MODEL = "model"  # our own row among the results
 
@@ -150,7 +150,9 @@ def _with_intervals(
         found = intervals(next(iter(predictions.values())), references, problem_type)
     else:
         scores = [score(each, references, problem_type) for each in predictions.values()]
-        found = {name: t_interval([each[name] for each in scores]) for name in metric_names(problem_type)}
+        found = {
+            name: within_range(t_interval([each[name] for each in scores]), name) for name in metric_names(problem_type)
+        }
     return {name: plain(interval) for name, interval in found.items()}
 
 
@@ -160,7 +162,7 @@ def _versus(
     """Model minus baseline in the score of a row: over test rows and seeds together, and over seeds alone."""
     ours = np.stack([_row_scores(each, references, problem_type) for each in model.values()])
     theirs = np.stack([_row_scores(each, references, problem_type) for each in other.values()])
-    both = plain(paired_bootstrap_difference(ours, theirs))
+    both = plain(crossed_difference(ours, theirs).difference)
     return {
         "score": ROW_SCORE[problem_type],
         "over_rows_and_seeds": both,

@@ -120,7 +120,8 @@ def _make(folder: Path, bench: Workbench, executor: Executor, shown: Progress) -
     for cell, files in executor(bench, pending) if pending else ():
         if isinstance(files, UserError):
             failed.append(f"{cell}: {files}")
-            shown.failed(cell, str(files))
+            if state.is_main_process:
+                shown.failed(cell, str(files))
         elif state.is_main_process:
             store.put(places[cell], files)
             shown.finished(cell, store.read_metrics(places[cell]))

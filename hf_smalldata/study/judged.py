@@ -17,7 +17,7 @@ from hf_smalldata.evaluation.comparison import (
     crossed_difference,
 )
 from hf_smalldata.evaluation.intervals import Array, Interval, t_interval
-from hf_smalldata.evaluation.metrics import score
+from hf_smalldata.evaluation.metrics import score, within_range
 from hf_smalldata.evaluation.summary import MODEL, from_table
 from hf_smalldata.study.plan import Cell
 
@@ -61,9 +61,9 @@ class Judged:
         """Mean of a metric over Runs: of the model, or of a baseline on the same rows."""
         values = np.array([each["results"][who][metric]["value"] for each in self.metrics])
         if self.has_folds:
-            return corrected_interval(self._by_fold(values), self.test_share)
+            return within_range(corrected_interval(self._by_fold(values), self.test_share), metric)
         if len(values) > 1:
-            return t_interval(values)
+            return within_range(t_interval(values), metric)
         found = self.metrics[0]["results"][who][metric]
         low, high = (np.nan if found[bound] is None else found[bound] for bound in ("low", "high"))
         return Interval(found["value"], low, high)

@@ -12,7 +12,7 @@ from typing import Any, Self
 from tqdm.auto import tqdm
 
 from hf_smalldata.evaluation.intervals import t_interval
-from hf_smalldata.evaluation.metrics import greater_is_better
+from hf_smalldata.evaluation.metrics import greater_is_better, within_range
 from hf_smalldata.study.plan import Cell, describe
 
 
@@ -60,7 +60,7 @@ class Progress:
         """The variant and budget with the best mean so far."""
         sign = 1 if greater_is_better(self.metric) else -1
         (variant, budget), values = max(self.values.items(), key=lambda item: sign * sum(item[1]) / len(item[1]))
-        return f"best: {variant}, {describe(budget)} {t_interval(values)}"
+        return f"best: {variant}, {describe(budget)} {within_range(t_interval(values), self.metric)}"
 
     def left(self) -> float:
         """Seconds that the Runs to come will take, if they take as long as those made so far."""

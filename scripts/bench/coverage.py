@@ -33,7 +33,7 @@ from hf_smalldata.evaluation.comparison import (
     holm,
     verdict,
 )
-from hf_smalldata.evaluation.intervals import Interval, bootstrap, paired_bootstrap_difference, t_interval, wilson
+from hf_smalldata.evaluation.intervals import Interval, bootstrap, t_interval, wilson
 
 SEEDS, ROWS, FOLDS = (2, 3, 5, 10), (40, 100, 500), 5
 DIFFICULTY = 2.0  # spread of rows that both predictors share, in units of what a seed does to a single row
@@ -41,7 +41,6 @@ DIFFICULTY = 2.0  # spread of rows that both predictors share, in units of what 
 EFFECTS = ((0.0, 0.0), (1.0, 0.0), (0.0, 0.4), (0.5, 0.15), (1.0, 0.4))
 SIGNALS = {"equal": (0.6, 0.6), "equal, easy": (1.6, 1.6), "unequal": (0.9, 0.5)}  # of the two feature blocks
 FEATURES, SHARED, SHARED_SIGNAL = 10, 5, 0.5
-BOOTSTRAPPED = 8  # one repetition in so many, since it is slow
 
 
 def main() -> None:
@@ -108,11 +107,8 @@ def difference_over_seeds_and_rows(
 ) -> dict[str, float]:
     pairs = list(predictors(rng, repetitions, [accuracy + gain, accuracy], **study))
     compared = [crossed_difference(a, b) for a, b in pairs]
-    few = [paired_bootstrap_difference(a, b, resamples=500, seed=at) for at, (a, b) in enumerate(pairs[::BOOTSTRAPPED])]
     usual = [satterthwaite(one).difference for one in compared]
-    return {**judged(compared, gain), "Satterthwaite": float(np.mean([holds(one, gain) for one in usual])),
-            "bootstrap": float(np.mean([holds(one, gain) for one in few])),
-            "bootstrap helped": float(np.mean([one.low > 0 for one in few]))}  # fmt: skip
+    return {**judged(compared, gain), "Satterthwaite": float(np.mean([holds(one, gain) for one in usual]))}
 
 
 def difference_over_folds(
@@ -256,7 +252,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     def shown(at: int, name: str, value: Any) -> str:
         if at < first:
             return str(value)
-        outside = name in ("coverage", "Satterthwaite", "bootstrap", "mean score") and not 0.93 <= value <= 0.97
+        outside = name in ("coverage", "Satterthwaite", "mean score") and not 0.93 <= value <= 0.97
         return f"**{100 * value:.1f}**" if outside else f"{100 * value:.1f}"
 
     rows = [[shown(at, name, line[name]) for at, name in enumerate(names)] for line in lines]

@@ -10,7 +10,6 @@ from hf_smalldata.evaluation import intervals
 from hf_smalldata.evaluation.intervals import (
     Interval,
     bootstrap,
-    paired_bootstrap_difference,
     paired_difference,
     t_interval,
     wilson,
@@ -132,44 +131,6 @@ def test_one_row_leaves_no_bounds_and_no_row_is_an_error():
     assert math.isnan(bootstrap(mean_of(np.ones(1)), 1).low)
     with pytest.raises(ValueError, match="at least one row"):
         bootstrap(mean_of(np.ones(1)), 0)
-
-
-def test_with_one_seed_the_paired_bootstrap_is_the_bootstrap_of_row_differences():
-    rng = np.random.default_rng(5)
-    a, b = rng.integers(0, 2, (2, 200)).astype(float)
-    assert paired_bootstrap_difference(a, b) == pytest.approx(bootstrap(mean_of(a - b), 200))
-
-
-def test_pairing_removes_what_rows_do_to_both():
-    hard = np.random.default_rng(6).normal(size=(1, 300))
-    interval = paired_bootstrap_difference(hard + 0.1, hard)
-    assert interval == pytest.approx((0.1, 0.1, 0.1))
-
-
-def test_seeds_that_disagree_widen_the_paired_bootstrap():
-    rng = np.random.default_rng(7)
-    rows = rng.normal(size=(1, 300))
-    agree = np.repeat(rows, 5, axis=0)
-    disagree = agree + np.array([-2, -1, 0, 1, 2.0])[:, None]
-    narrow, wide = (paired_bootstrap_difference(scores, np.zeros((5, 300))) for scores in (agree, disagree))
-    assert narrow.value == pytest.approx(wide.value)
-    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
-
-
-def test_two_level_bootstrap_holds_the_truth_with_random_rows_and_seeds():
-    rng = np.random.default_rng(8)
-    held = 0
-    for repetition in range(150):
-        scores = rng.normal(size=(10, 1)) * 0.3 + rng.normal(size=(1, 60)) + rng.normal(size=(10, 60)) * 0.5
-        interval = paired_bootstrap_difference(scores, np.zeros_like(scores), resamples=400, seed=repetition)
-        held += interval.low <= 0 <= interval.high
-    assert held / 150 >= 0.89
-
-
-@pytest.mark.parametrize("shapes", [((2, 5), (2, 6)), ((0, 5), (0, 5)), ((2, 2, 2), (2, 2, 2))])
-def test_scores_of_other_rows_are_refused(shapes):
-    with pytest.raises(ValueError, match="same rows"):
-        paired_bootstrap_difference(np.zeros(shapes[0]), np.zeros(shapes[1]))
 
 
 def test_an_interval_shows_itself():

@@ -1,6 +1,7 @@
 """Metrics against scikit-learn's and scipy's numbers, with and without resampling."""
 
 import json
+import math
 import socket
 import time
 
@@ -12,7 +13,7 @@ from sklearn import metrics as sk
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation import weighted
-from hf_smalldata.evaluation.intervals import bootstrap, wilson
+from hf_smalldata.evaluation.intervals import Interval, bootstrap, wilson
 from hf_smalldata.evaluation.metrics import (
     MAIN_METRIC,
     METRICS,
@@ -21,6 +22,7 @@ from hf_smalldata.evaluation.metrics import (
     metric_names,
     per_class,
     score,
+    within_range,
 )
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -42,6 +44,14 @@ def values(rows=200, seed=0):
     rng = np.random.default_rng(seed)
     references = rng.integers(0, 6, rows).astype(float)  # many ties
     return np.round(references + rng.normal(size=rows), 1), references
+
+
+def test_no_interval_leaves_the_range_of_its_metric():
+    wide = Interval(0.5, -0.7, 1.3)
+    assert within_range(wide, "accuracy") == (0.5, 0.0, 1.0)
+    assert within_range(wide, "mcc") == (0.5, -0.7, 1.0)
+    assert within_range(wide, "rmse") == (0.5, 0.0, 1.3)
+    assert all(map(math.isnan, within_range(Interval(0.5, math.nan, math.nan), "accuracy")[1:]))
 
 
 def test_single_label_metrics_are_scikit_learns():

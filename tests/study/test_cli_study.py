@@ -155,7 +155,9 @@ def test_a_report_of_a_run_is_written_again_and_shows_texts_only_if_they_are_the
     assert text in page.read_text()
     assert "report.html" in output
     assert "report.md" in output
-    assert command("report", "run", "--without-rows", "--output", "shared")[0] == 0
+    assert command("report", "run", "--without-rows", "--plots", "--output", "shared")[0] == 0
+    assert {file.name for file in (here / "shared").iterdir()} == {
+        "report.html", "report.md", "results.png", "comparisons.png", "reliability.png"}  # fmt: skip
     shared = (here / "shared" / "report.html").read_text()
     assert text not in shared
     assert wrong in shared
