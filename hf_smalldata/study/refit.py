@@ -7,6 +7,8 @@ temperature that the folds gave, and the thresholds for sets of labels lie besid
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +18,7 @@ from typing import Any
 from accelerate import PartialState
 
 from hf_smalldata.data.load import Splits
+from hf_smalldata.data.rows import rows_record
 from hf_smalldata.data.sample import split_validation
 from hf_smalldata.evaluation.metrics import MAIN_METRIC, metric_names, per_class
 from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, class_counts, plain
@@ -50,11 +53,14 @@ def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str
     one, recipe = judged[variant, plan.budgets[-1]], _on_all_rows(plan.variants[variant], plan.seeds[0])
     data = _rows(bench, recipe)
     seed, task, judges = recipe.seeds[0], get_task(recipe.task), data.train if data.test is None else data.test
+    mixed = soup_content(one) if soup else None
+    key = _key(recipe, data, one, mixed)
+    if place.is_dir() and Run.open(place).metrics.get("key") == key:
+        return Run(place)  # the very same is there
     logger.info("refit: %s on %d rows", variant, len(data.train))
     with writing(place, overwrite=True, resume=False, keep_partial=False, main=state.is_main_process) as folders:
         state.wait_for_everyone()
         fitting = Fitting(recipe, task, task.load_processor(recipe.model), data, folders.work)
-        mixed = soup_content(one) if soup else None
         learnt, draws = _learn(fitting, data, plan.seeds if mixed and mixed["kept"] else [seed]), {seed: data.train}
         one = souped(one) if mixed and mixed["kept"] else one
         calibration = calibration_of(one)
@@ -71,7 +77,7 @@ def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str
                                   baselines_of(task.name, data, draws))  # fmt: skip
                 metrics, table = outcome.measure(), outcome.predictions()
             metrics |= {"calibration": calibration, "label_errors": label_errors_of(one) if one.has_folds else None}
-            metrics |= {"soup": mixed} if mixed else {}
+            metrics |= {"key": key, "soup": mixed}
             write_run(folders.run, variant, recipe, data, draws, metrics, table)
         state.wait_for_everyone()
     state.wait_for_everyone()
@@ -96,8 +102,15 @@ def _learn(fitting: Fitting, data: Splits, seeds: Sequence[int]) -> Learnt:
         average.add(learnt.model)
     if len(seeds) > 1:
         average.put_into(learnt.model)
-        learnt.facts["averaged_seeds"] = list(seeds)
+        learnt.facts |= {"seed": seeds[0], "averaged_seeds": list(seeds)}
     return learnt
+
+
+def _key(recipe: Recipe, data: Splits, one: Judged, mixed: Mapping[str, Any] | None) -> str:
+    """Digest of all that the refit depends on: recipe, rows, and what the study measured."""
+    measured = [each["results"][MODEL] for each in one.metrics]
+    rows = rows_record(data, {recipe.seeds[0]: data.train})
+    return hashlib.sha256(json.dumps([recipe.as_dict(), rows, measured, mixed], sort_keys=True).encode()).hexdigest()
 
 
 def _on_all_rows(recipe: Recipe, seed: int) -> Recipe:

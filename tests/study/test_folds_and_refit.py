@@ -84,6 +84,17 @@ def test_the_refit_learnt_from_all_rows_and_says_what_the_folds_measured(folded)
     assert run.part("report.html").is_file()
 
 
+def test_a_finished_refit_is_not_trained_again(folded, recipe, monkeypatch):
+    from hf_smalldata.fitting import Fitting
+
+    def learn(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Fitting, "learn", learn)
+    named = {"a": recipe(test=False, train={"num_train_epochs": 4}), "b": recipe(["lora"], test=False)}
+    study(named, folded.folder, seeds=[0, 1], folds=3, repeats=2, refit_model=True, progress=Quiet())
+
+
 def test_a_stock_pipeline_gives_the_calibrated_scores(recipe, tmp_path, place, monkeypatch):
     from hf_smalldata.study import refit
 
@@ -127,7 +138,8 @@ def test_a_run_of_a_study_has_no_model_to_predict_with(folded):
 
 
 def test_test_rows_of_the_source_stay_apart_and_judge_the_refit(recipe, tmp_path, unproven):
-    made = study({"a": recipe()}, tmp_path / "out", seeds=[0], folds=2, refit_model=True, progress=Quiet())
+    made = study({"a": recipe()}, tmp_path / "out", seeds=[0, 1], folds=2, refit_model=True, soup=True,
+                 progress=Quiet())  # fmt: skip
     tests = {row_id for _, run in cells(made, "a") for row_id in run.rows["test"]}
     model = Run.open(made.folder / "model")
     assert len(tests) == 36
