@@ -102,7 +102,7 @@ def _learn(fitting: Fitting, data: Splits, seeds: Sequence[int]) -> Learnt:
         average.add(learnt.model)
     if len(seeds) > 1:
         average.put_into(learnt.model)
-        learnt.facts |= {"seed": seeds[0], "averaged_seeds": list(seeds)}
+        learnt.facts.update(seed=seeds[0], averaged_seeds=list(seeds))
     return learnt
 
 
