@@ -11,7 +11,7 @@ import pytest
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
-from hf_smalldata import bundle, pipeline
+from hf_smalldata import bundle, outcome, pipeline
 from hf_smalldata.errors import UserError
 from hf_smalldata.fitting import Fitting
 from hf_smalldata.recipe import Recipe
@@ -185,7 +185,7 @@ def test_a_failed_overwrite_leaves_the_old_run_as_it_was(train, tmp_path, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "write_json", refuse)
+        patched.setattr(outcome, "write_json", refuse)
         with pytest.raises(OSError, match="No space left"):
             train(seeds=(5,), overwrite=True)
     assert names(tmp_path) == ["out"]

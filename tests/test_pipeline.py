@@ -69,7 +69,7 @@ def test_a_csv_of_texts_becomes_a_proven_folder_with_all_its_parts(tmp_path, ber
     assert {file.relative_to(run.folder).as_posix() for file in run.folder.rglob("*") if file.is_file()} == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md",
         "smalldata/recipe.yaml", "smalldata/rows.json", "smalldata/metrics.json", "smalldata/predictions.parquet",
-        "smalldata/environment.json",
+        "smalldata/environment.json", "smalldata/report.html", "smalldata/report.md",
     }  # fmt: skip
     config = json.loads((run.folder / "config.json").read_text())
     assert set(config["id2label"].values()) == set(TOPICS)

@@ -23,7 +23,7 @@ from hf_smalldata.public import public_name, public_recipe
 from hf_smalldata.reporting import shown_ids
 from hf_smalldata.run import environment
 from hf_smalldata.study.judged import Judged
-from hf_smalldata.study.plan import Plan
+from hf_smalldata.study.plan import ALL, Plan
 from hf_smalldata.study.soup import soup_content
 from hf_smalldata.study.verdicts import JudgedBy, comparisons, resolution_note
 
@@ -200,6 +200,8 @@ def _notes(plan: Plan, judged: JudgedBy, compared: Sequence[Mapping[str, Any]]) 
     said = resolution_note(compared, judged, plan)
     if said is not None:
         notes.append(said)
+    if len(plan.seeds) > 1 and plan.budgets != (ALL,):
+        notes.append("An ensemble averages seeds that learnt from different draws: together from more rows than one.")
     if len(plan.seeds) == 1 and not plan.folds:
         notes.append("One seed says nothing of other draws of rows: no technique can be called helped or hurt.")
     for (name, budget), one in judged.items():
