@@ -162,12 +162,19 @@ def _versus(
     """Model minus baseline in the score of a row: over test rows and seeds together, and over seeds alone."""
     ours = np.stack([_row_scores(each, references, problem_type) for each in model.values()])
     theirs = np.stack([_row_scores(each, references, problem_type) for each in other.values()])
-    both = plain(crossed_difference(ours, theirs).difference)
+    both = plain(within_scores(crossed_difference(ours, theirs).difference, problem_type))
     return {
         "score": ROW_SCORE[problem_type],
         "over_rows_and_seeds": both,
         "over_seeds": plain(paired_difference(ours.mean(1), theirs.mean(1))),
     }
+
+
+def within_scores(difference: Interval, problem_type: ProblemType) -> Interval:
+    """A difference of row scores without what cannot be: two shares differ by 1 at most."""
+    if problem_type == "regression":
+        return difference
+    return Interval(difference.value, *(float(np.clip(bound, -1, 1)) for bound in difference[1:]))
 
 
 def _row_scores(predictions: Array, references: Array, problem_type: ProblemType) -> Array:

@@ -18,7 +18,7 @@ from hf_smalldata.evaluation.comparison import (
 )
 from hf_smalldata.evaluation.intervals import Array, Interval, t_interval
 from hf_smalldata.evaluation.metrics import score, within_range
-from hf_smalldata.evaluation.summary import MODEL, from_table
+from hf_smalldata.evaluation.summary import MODEL, from_table, within_scores
 from hf_smalldata.study.plan import Cell
 
 
@@ -70,6 +70,10 @@ class Judged:
 
     def compare(self, other: Judged, who: str = MODEL, other_who: str = MODEL) -> Comparison:
         """This one minus the other in the score of a row (`summary.row_score`), paired by seed, fold and row."""
+        found = self._compare(other, who, other_who)
+        return found._replace(difference=within_scores(found.difference, self.problem_type))
+
+    def _compare(self, other: Judged, who: str, other_who: str) -> Comparison:
         if not self.has_folds:
             return crossed_difference(np.stack(self.row_scores(who)), np.stack(other.row_scores(other_who)))
         pairs = zip(self.row_scores(who), other.row_scores(other_who), strict=True)
