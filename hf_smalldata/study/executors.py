@@ -67,9 +67,9 @@ def in_processes(jobs: int) -> Executor:
                 for future in as_completed(waiting):
                     yield waiting[future], future.result()
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():
                     process.terminate()
+                pool.shutdown(cancel_futures=True)
                 raise
             pool.shutdown()
 
