@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from hf_smalldata.evaluation.report import verdict
 from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, from_table
 from hf_smalldata.public import public_name, public_recipe
 from hf_smalldata.recipe import Recipe
-from hf_smalldata.run import OURS, Run
+from hf_smalldata.run import OURS, Run, read_json
 from hf_smalldata.tasks import get_task
 
 logger = logging.getLogger(__name__)
@@ -52,8 +51,8 @@ def write_report(
     """
     place = Path(folder).expanduser()
     if (place / "results.json").is_file():
-        content = json.loads((place / "results.json").read_text(encoding="utf-8"))
-        plan = json.loads((place / "study.json").read_text(encoding="utf-8"))
+        content = read_json(place / "results.json")
+        plan = read_json(place / "study.json")
         recipe = Recipe.parse(plan["recipes"][content["diagnosis"]["variant"]])
         recorded, target = content["row_contents"], place
     else:
@@ -83,7 +82,7 @@ def _plots(content: Mapping[str, Any]) -> list[str]:
 
 def run_content(run: Run) -> dict[str, Any]:
     """What a Run says, in the form that a report takes."""
-    environment = json.loads(run.part("environment.json").read_text(encoding="utf-8"))
+    environment = read_json(run.part("environment.json"))
     recipe = Recipe.parse(yaml.safe_load(run.part("recipe.yaml").read_text(encoding="utf-8")))
     return content_of(run.folder.resolve().name, run.metrics, run.predictions, environment, recipe)
 

@@ -66,7 +66,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """metrics.json: results with intervals, baselines, comparisons, one entry a seed."""
-        return dict(json.loads(self.part("metrics.json").read_text(encoding="utf-8")))
+        return read_json(self.part("metrics.json"))
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -76,7 +76,7 @@ class Run:
     @property
     def rows(self) -> dict[str, Any]:
         """rows.json: the ids of every split and draw."""
-        return dict(json.loads(self.part("rows.json").read_text(encoding="utf-8")))
+        return read_json(self.part("rows.json"))
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,21 @@ def check_place(output: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON with a final newline."""
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file of a Run or a study.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON and of UTF-8
+        raise UserError(f"{path}: expected JSON, found a damaged file ({error}); write the Run or study anew") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}; write the Run or study anew")
+    return content
 
 
 def environment() -> dict[str, Any]:

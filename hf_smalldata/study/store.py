@@ -20,7 +20,7 @@ import pandas as pd
 
 from hf_smalldata.errors import Problems, UserError
 from hf_smalldata.recipe import Recipe
-from hf_smalldata.run import OURS, check_place, write_json
+from hf_smalldata.run import OURS, check_place, read_json, write_json
 from hf_smalldata.study.plan import Cell, Plan
 from hf_smalldata.study.workbench import Files
 
@@ -50,12 +50,12 @@ class Study:
     @property
     def results(self) -> dict[str, Any]:
         """results.json."""
-        return dict(json.loads((self.folder / RESULTS).read_text(encoding="utf-8")))
+        return read_json(self.folder / RESULTS)
 
     @property
     def recipes(self) -> dict[str, Recipe]:
         """The recipes that were compared, by name."""
-        recorded = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))["recipes"]
+        recorded = read_json(self.folder / PLAN)["recipes"]
         return {name: Recipe.parse(content) for name, content in recorded.items()}
 
 
@@ -81,7 +81,7 @@ def begin(folder: Path, plan: Plan, rows: str) -> None:
         "rows": rows,
     }  # fmt: skip
     if is_study(folder):
-        before = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        before = read_json(folder / PLAN)
         problems = [
             f"{name}: {difference}"
             for name in before["recipes"]
@@ -151,7 +151,7 @@ def read(place: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 
 def read_metrics(place: Path) -> dict[str, Any]:
     """metrics.json of a Run."""
-    return dict(json.loads((place / OURS / "metrics.json").read_text(encoding="utf-8")))
+    return read_json(place / OURS / "metrics.json")
 
 
 def replace_json(file: Path, content: Any) -> None:

@@ -178,6 +178,18 @@ def test_a_report_of_something_else_is_refused(command, here):
     assert "letters: not a Run; expected smalldata/metrics.json in it" in errors
 
 
+def test_damaged_files_of_a_study_are_one_error(command, here):
+    (here / "broken").mkdir()
+    for content, said in (('{"recipes": ', "expected JSON, found a damaged file"), ("[]", "a JSON object, found list")):
+        (here / "broken" / "study.json").write_text(content)
+        code, _, errors = command("study", "two.yaml", "--seeds", "0,", "--output", "broken")
+        assert (code, said in " ".join(errors.split())) == (2, True)
+        (here / "broken" / "results.json").write_text(content)
+        code, _, errors = command("report", "broken")
+        assert (code, said in " ".join(errors.split())) == (2, True)
+        assert "Traceback" not in errors
+
+
 def test_progress_names_the_best_so_far_and_the_time_left(capsys):
     from hf_smalldata.study.plan import Cell
 
