@@ -10,7 +10,7 @@ Predictions are probabilities (N, C) for classes and labels, values (N,) for reg
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import evaluate
@@ -193,41 +193,8 @@ def intervals(
     return {main.metric: first, **result}
 
 
-def per_class(
-    probabilities: ArrayLike, references: ArrayLike, labels: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and support of every class of a single-label problem, in order of the class index.
-
-    A class never predicted has precision 0, one without test rows recall 0, as in scikit-learn: read `support` first.
-
-    Args:
-        probabilities: (N, C).
-        references: class indices (N,).
-        labels: C names for the `label` key; the indices when not given.
-    """
-    given, wanted = _checked(probabilities, references, "single_label_classification")
-    classes = given.shape[1]
-    chosen = given.argmax(axis=1)
-    hits = np.bincount(wanted[chosen == wanted], minlength=classes)
-    support, predicted = np.bincount(wanted, minlength=classes), np.bincount(chosen, minlength=classes)
-    return [
-        {
-            "label": labels[c] if labels is not None else c,
-            "precision": _share(hits[c], predicted[c]),
-            "recall": _share(hits[c], support[c]),
-            "f1": _share(2 * hits[c], support[c] + predicted[c]),
-            "support": int(support[c]),
-        }
-        for c in range(classes)
-    ]
-
-
 def _value(statistic: Statistic, rows: int) -> float:
     return float(statistic(np.ones((1, rows)))[0])
-
-
-def _share(part: float, whole: float) -> float:
-    return float(part / whole) if whole > 0 else 0.0
 
 
 def _checked(predictions: ArrayLike, references: ArrayLike, problem_type: ProblemType) -> tuple[Array, Any]:

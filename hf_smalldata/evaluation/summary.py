@@ -11,13 +11,14 @@ from datasets import Dataset
 
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.evaluation.comparison import crossed_difference
+from hf_smalldata.evaluation.diagnosis import per_class
 from hf_smalldata.evaluation.intervals import (
     Array,
     Interval,
     paired_difference,
     t_interval,
 )
-from hf_smalldata.evaluation.metrics import MAIN_METRIC, intervals, metric_names, per_class, score, within_range
+from hf_smalldata.evaluation.metrics import MAIN_METRIC, intervals, metric_names, score, within_range
 
 MODEL = "model"  # our own row among the results
 
@@ -70,7 +71,7 @@ def summarise(
         "runs": runs,
     }
     if problem_type == "single_label_classification":
-        summary["per_class"] = per_class(flat[MODEL][seeds[0]], references, labels)
+        summary["per_class"] = per_class(flat[MODEL][seeds[0]].argmax(-1), references, labels)
     return summary
 
 

@@ -20,7 +20,8 @@ from accelerate import PartialState
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import rows_record
 from hf_smalldata.data.sample import split_validation
-from hf_smalldata.evaluation.metrics import MAIN_METRIC, metric_names, per_class
+from hf_smalldata.evaluation.diagnosis import per_class
+from hf_smalldata.evaluation.metrics import MAIN_METRIC, metric_names
 from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, class_counts, plain
 from hf_smalldata.fitting import Fitting, Learnt
 from hf_smalldata.outcome import Outcome, baselines_of
@@ -154,5 +155,5 @@ def _out_of_fold(
         "peak_memory_bytes": facts["peak_memory_bytes"],
     }  # fmt: skip
     if data.problem_type == "single_label_classification":
-        metrics["per_class"] = per_class(predictions, references, data.labels)
+        metrics["per_class"] = per_class(predictions.argmax(-1), references, data.labels)
     return metrics

@@ -20,7 +20,6 @@ from hf_smalldata.evaluation.metrics import (
     greater_is_better,
     intervals,
     metric_names,
-    per_class,
     score,
     within_range,
 )
@@ -165,17 +164,6 @@ def test_every_metric_knows_its_direction_and_main_metrics_come_first():
     assert all(metric_names(problem_type)[0] == main for problem_type, main in MAIN_METRIC.items())
     with pytest.raises(KeyError):
         greater_is_better("acuracy")
-
-
-def test_per_class_numbers_are_scikit_learns():
-    p, y = single(60, 4)
-    y[y == 3] = 0  # a class without test rows
-    rows = per_class(p, y, labels=["a", "b", "c", "d"])
-    expected = sk.precision_recall_fscore_support(y, p.argmax(axis=1), labels=range(4), zero_division=0)
-    assert [row["label"] for row in rows] == ["a", "b", "c", "d"]
-    for name, column in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        assert [row[name] for row in rows] == pytest.approx(list(column))
-    json.dumps(rows)
 
 
 def test_scores_are_plain_numbers_that_json_takes():
