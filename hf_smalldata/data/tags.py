@@ -22,7 +22,7 @@ Broken = Literal["refuse", "repair"]
 
 _PREFIXED = re.compile(r"([BIESLUMW])[-_](.*\S)", re.IGNORECASE)
 _LIKE_IOBES = {"L": "E", "U": "S", "M": "I", "W": "S"}
-_REPAIR = "set data.broken_tags: repair to read them as conlleval does"
+_REPAIR = "set data.tag_scheme if it is another scheme, or data.broken_tags: repair to read them as conlleval does"
 
 
 class _Tag(NamedTuple):

@@ -112,7 +112,7 @@ def worst_sentences(
     ids: Sequence[str],
     predicted: Sequence[Tags],
     references: Sequence[Tags],
-    names: Sequence[str],
+    types: Sequence[str],
     most: int = 20,
 ) -> list[dict[str, Any]]:
     """The sentences with the most missed and wrongly predicted entities, in the form of `diagnosis.worst_errors`.
@@ -121,7 +121,7 @@ def worst_sentences(
         ids: of N sentences.
         predicted: their tags.
         references: their tags.
-        names: of the tags.
+        types: names, in the order of the tags.
         most: sentences at most.
 
     Returns:
@@ -132,7 +132,7 @@ def worst_sentences(
     worst = np.argsort(-wrong, kind="stable")[: min(most, int((wrong > 0).sum()))]
 
     def named(found: set[Entity]) -> list[str]:
-        return [f"{names[2 * kind + 1][2:]}[{start}:{end}]" for start, end, kind in sorted(found)]
+        return [f"{types[kind]}[{start}:{end}]" for start, end, kind in sorted(found)]
 
     return [
         {

@@ -102,6 +102,7 @@ def test_a_broken_tag_is_refused_by_row_and_token_or_repaired_when_asked(fine, b
     assert named in str(refused.value)
     assert "rows:3" in str(refused.value)
     assert "rows:0" not in str(refused.value)
+    assert "data.tag_scheme" in str(refused.value)
     assert "data.broken_tags: repair" in str(refused.value)
     read, warnings = iob2(sentences, broken="repair")
     assert read[3] == repaired

@@ -145,11 +145,11 @@ def test_entities_that_come_in_lumps_widen_the_interval_of_their_type():
 def test_the_worst_sentences_come_first_and_right_ones_not_at_all():
     true = [[1, 2, 0], [1, 3, 0], [1, 0, 0]]
     given = [[1, 2, 0], [0, 0, 5], [0, 0, 0]]
-    assert worst_sentences(["x", "y", "z"], given, true, NAMES) == [
+    assert worst_sentences(["x", "y", "z"], given, true, TYPES) == [
         {"id": "y", "label": ["a[0:1]", "b[1:2]"], "prediction": ["c[2:3]"], "score": None, "score_of_label": None},
         {"id": "z", "label": ["a[0:1]"], "prediction": [], "score": None, "score_of_label": None},
     ]
-    assert [row["id"] for row in worst_sentences(["x", "y", "z"], given, true, NAMES, most=1)] == ["y"]
+    assert [row["id"] for row in worst_sentences(["x", "y", "z"], given, true, TYPES, most=1)] == ["y"]
 
 
 def learnt(test, *train):
