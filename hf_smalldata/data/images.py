@@ -6,7 +6,7 @@ Rows stay undecoded so that a set fits in memory and a damaged file is named bef
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,38 +14,40 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hf_smalldata.data.table import Table, first_of, split_of
-from hf_smalldata.errors import UserError, listed
+from hf_smalldata.data import dicom
+from hf_smalldata.data.table import first_of
+from hf_smalldata.errors import UserError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", *dicom.SUFFIXES}
+)
+NEARLY_BLACK, MOST_BLACK = 8, 0.99  # of 255, and of the pixels
+TWELVE_BITS = 4095
+
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)  # as PIL says it
 
 
-def open_image(value: Any) -> Image.Image:
+def open_image(value: Any, window: Sequence[float] | None = None) -> Image.Image:
     """Decode one image to RGB, the way a person sees it.
 
     EXIF rotation is applied; transparency is laid over white; greyscale, palette and CMYK are converted. Integer images
     of more than 8 bits are read as 16-bit whatever they hold: 0..65535 becomes 0..255, and values outside are clipped.
-    The rule looks at no pixel, so all images of a set are treated alike; 12-bit data comes out dark and should be
-    rescaled before. Floating-point images have no agreed range and are refused. Of an animation, the first frame.
+    The rule looks at no pixel, so all images of a set are treated alike; 12-bit data comes out dark and needs `window`.
+    Floating-point images have no agreed range and are refused without it. Of an animation, the first frame. DICOM files
+    are read by `dicom.open_dicom`.
 
     Args:
         value: `{"bytes": ..., "path": ...}` as a row holds it, a path, bytes, or an opened image.
+        window: centre and width of the grey values to show. Images of 8 bits ignore it, as a set may hold both.
 
     Raises:
-        UserError: no image, a damaged one, or one larger than PIL allows; it names the file.
+        UserError: no image, a damaged one, one of many pages, or one larger than PIL allows; it names the file.
     """
     name = _name(value)
-    try:
-        with _open(value) as image:
-            upright = ImageOps.exif_transpose(image)  # a copy, so decoded here
-    except _DAMAGED as error:
-        raise UserError(
-            f"{name}: expected an image, could not decode it ({_reason(error)}); mend or remove it"
-        ) from error
-    if upright.mode == "F":
-        raise UserError(f"{name}: floating-point images have no agreed range; save it with 8 or 16 bits a pixel")
-    return _to_rgb(upright)
+    source = _source(value)
+    if _is_dicom(source):
+        return dicom.open_dicom(source, window, name).convert("RGB")
+    return _to_rgb(_decode(source, name), window, name)
 
 
 def check_images(values: Iterable[Any], names: Iterable[str], where: str) -> None:
@@ -57,11 +59,8 @@ def check_images(values: Iterable[Any], names: Iterable[str], where: str) -> Non
     broken, count = [], 0
     for value, name in zip(values, names, strict=True):
         count += 1
-        try:
-            with _open(value) as image:
-                image.verify()
-        except _DAMAGED as error:
-            broken.append(f"{_name(value, name)}: {_reason(error)}")
+        if reason := _problem(value):
+            broken.append(f"{_name(value, name)}: {reason}")
     if broken:
         shown = "\n  ".join(first_of(broken))
         raise UserError(
@@ -69,82 +68,90 @@ def check_images(values: Iterable[Any], names: Iterable[str], where: str) -> Non
         )
 
 
-def read_bytes(value: Mapping[str, Any]) -> bytes:
-    """The file's own bytes of one row's image: what makes two images identical."""
-    return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
-
-
-def read_folder(folder: Path) -> dict[str, Table]:
-    """Class folders of images, with or without split folders (train, validation / valid / val / dev, test) above them.
-
-    A folder of its own name is a split only if it holds folders of images and no images itself, so a class may be
-    called `train`. Ids are paths below `folder`: `train/ants/x.jpg`.
+def image_problems(value: Any, window: Sequence[float] | None = None) -> str | None:
+    """What a model could not see anything in: an image of one colour, a nearly black one; None if it looks sound.
 
     Raises:
-        UserError: no class folders of images.
+        UserError: as `open_image`, of which it takes the arguments.
     """
-    splits = {split: path for path in _folders(folder) if (split := split_of(path.name)) and _holds_classes(path)}
-    if splits:
-        return {split: read_classes(path, folder) for split, path in splits.items()}
-    return {"train": read_classes(folder, folder)}
+    source = _source(value)
+    raw = None if _is_dicom(source) else _decode(source, _name(value))
+    if raw is not None and window is None and raw.mode.startswith("I"):
+        largest = np.asarray(raw).max()
+        if 255 < largest <= TWELVE_BITS:
+            return "12-bit data in a 16-bit file comes out dark: set data.window: {center: 2048, width: 4096}"
+    shown = np.asarray(open_image(value if raw is None else raw, window))
+    if (shown == shown[0, 0]).all():
+        return "all pixels have one colour"
+    if (shown.max(axis=2) < NEARLY_BLACK).mean() >= MOST_BLACK:
+        return "nearly black: 99 % of its pixels are below 8 of 255"
+    return None
 
 
-def read_classes(folder: Path, root: Path) -> Table:
-    """One split: each direct subfolder that holds images is a class. Ids are paths below `root`."""
-    ids: list[str] = []
-    columns: dict[str, list[Any]] = {"image": [], "label": []}
-    empty, strange = [], []
-    for class_folder in _folders(folder):
-        files = sorted(path for path in class_folder.iterdir() if path.is_file() and not path.name.startswith("."))
-        images = [path for path in files if path.suffix.lower() in SUFFIXES]
-        if not images:
-            empty.append(class_folder.name)
-        strange += [path.relative_to(root).as_posix() for path in files if path.suffix.lower() not in SUFFIXES]
-        ids += [path.relative_to(root).as_posix() for path in images]
-        columns["image"] += [str(path) for path in images]
-        columns["label"] += [class_folder.name] * len(images)
-    if not ids:
-        raise UserError(_no_classes(folder))
-    warnings = []
-    if empty:
-        warnings.append(f"{folder}: folders without images are no classes here: {listed(empty)}")
-    if strange:
-        warnings.append(f"{folder}: {len(strange)} files are no images and were left out: {listed(strange)}")
-    return Table(str(folder), ids, columns, origin=folder.resolve(), warnings=tuple(warnings))
+def accepts(path: Path) -> bool:
+    """Whether a file of a folder is an image: by its suffix, or a DICOM file of any name (IM0001, 1.2.840.113619.2)."""
+    return path.suffix.lower() in SUFFIXES or (path.name != "DICOMDIR" and dicom.is_dicom(dicom.read_head(path)))
 
 
-def _no_classes(folder: Path) -> str:
-    found = listed(sorted(path.name for path in folder.iterdir())) or "nothing"
-    inner = [path for path in _folders(folder) if _holds_classes(path)]
-    advice = f"; did you mean one of its folders, such as {inner[0]}?" if inner else ""
-    return f"{folder}: expected a folder of images for each class (cat/1.jpg, dog/1.jpg), found {found}{advice}"
+def _decode(source: Any, name: str) -> Image.Image:
+    """Upright, in the file's own mode."""
+    try:
+        with _open(source) as image:
+            if pages := _pages(image):
+                raise UserError(f"{name}: {pages}")
+            return ImageOps.exif_transpose(image)  # a copy, so decoded here
+    except _DAMAGED as error:
+        raise UserError(
+            f"{name}: expected an image, could not decode it ({_reason(error)}); mend or remove it"
+        ) from error
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _problem(value: Any) -> str | None:
+    """Why `open_image` would refuse a file, without decoding its pixels."""
+    try:
+        source = _source(value)
+        if _is_dicom(source):
+            return dicom.dicom_problem(source)
+        with _open(source) as image:
+            pages = _pages(image)
+            image.verify()
+            return pages
+    except _DAMAGED as error:
+        return _reason(error)
 
 
-def _holds_classes(folder: Path) -> bool:
-    return not _holds_images(folder) and any(_holds_images(inner) for inner in _folders(folder))
+def _pages(image: Image.Image) -> str | None:
+    if image.format == "TIFF" and (count := getattr(image, "n_frames", 1)) > 1:
+        return f"holds {count} pages, expected one image; save the pages you need as files of their own"
+    return None
 
 
-def _holds_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
-
-
-def _open(value: Any) -> Image.Image:
-    """An image object over path or bytes; the caller turns what PIL raises into words."""
-    if isinstance(value, Image.Image):
-        return value
+def _source(value: Any) -> Any:
+    """A path, bytes, an opened image, or None out of what a row holds."""
     if isinstance(value, Mapping):
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
-    if value is None:
+    return bytes(value) if isinstance(value, bytearray) else value
+
+
+def _is_dicom(source: Any) -> bool:
+    if isinstance(source, bytes):
+        return dicom.is_dicom(source)
+    if not isinstance(source, (str, Path)) or not Path(source).is_file():
+        return False
+    return Path(source).suffix.lower() in dicom.SUFFIXES or dicom.is_dicom(dicom.read_head(source))
+
+
+def _open(source: Any) -> Image.Image:
+    """An image object over path or bytes; the caller turns what PIL raises into words."""
+    if isinstance(source, Image.Image):
+        return source
+    if source is None:
         raise ValueError("neither bytes nor a path")
-    if isinstance(value, (bytes, bytearray)):
-        if not value:
+    if isinstance(source, bytes):
+        if not source:
             raise ValueError("no bytes")
-        return Image.open(BytesIO(value))
-    path = Path(value)
+        return Image.open(BytesIO(source))
+    path = Path(source)
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError("the file is empty (0 bytes)")
     return Image.open(path)
@@ -163,10 +170,19 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, window: Sequence[float] | None, name: str) -> Image.Image:
+    if image.mode == "F":
+        if window is None:
+            raise UserError(
+                f"{name}: floating-point images have no agreed range; set data.window: {{center: …, width: …}} to the "
+                "values to show, or save it with 8 or 16 bits a pixel"
+            )
+        return Image.fromarray(dicom.exact_window(np.asarray(image), window[0], window[1])).convert("RGB")
     if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray((wide / 257).round().astype(np.uint8)).convert("RGB")
+        wide = np.asarray(image).astype(np.int64)
+        if window is not None:
+            return Image.fromarray(dicom.linear_window(wide, window[0], window[1])).convert("RGB")
+        return Image.fromarray((wide.clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         clear = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
