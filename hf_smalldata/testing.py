@@ -6,6 +6,7 @@ Use it in your own tests of your own techniques: `tiny_text_model(folder)` write
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,13 +14,28 @@ from datasets import Dataset
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
     BertConfig,
     BertForSequenceClassification,
+    FeatureExtractionMixin,
+    HubertConfig,
+    HubertForSequenceClassification,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForSequenceClassification,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForAudioClassification,
 )
+
+from hf_smalldata.errors import require
 
 TOPICS = {
     "animals": ("cat", "dog", "horse", "bird", "fish", "cow"),
@@ -90,4 +106,60 @@ def tiny_image_model(folder: Path, layers: int = 2, seed: int = 0) -> Path:
     )  # fmt: skip
     ViTForImageClassification(config).save_pretrained(folder)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def audio_folder(folder: Path, per_class: int, seed: int = 0, rate_hz: int = 8000) -> Path:
+    """A folder of class folders with wav files in it, 0.3 to 0.6 s each: a rising, a falling or a steady tone."""
+    soundfile = require("soundfile", extra="audio")
+    rng = np.random.default_rng(seed)
+    for name, octaves_a_second in (("falling", -3.0), ("rising", 3.0), ("steady", 0.0)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(per_class):
+            count = int(rng.integers(3 * rate_hz // 10, 6 * rate_hz // 10))
+            time = (np.arange(count) - count / 2) / rate_hz
+            frequency = rng.uniform(400, 600) * 2 ** (octaves_a_second * time)
+            tone = np.sin(2 * np.pi * np.cumsum(frequency) / rate_hz) + rng.normal(0, 0.05, count)
+            soundfile.write(folder / name / f"{index}.wav", 0.3 * tone, rate_hz)
+    return folder
+
+
+def tiny_audio_model(
+    folder: Path, kind: Literal["wav2vec2", "hubert", "whisper", "ast"] = "wav2vec2", layers: int = 2, seed: int = 0
+) -> Path:
+    """An audio classifier of 32 features; random weights, safetensors, an ordinary model folder.
+
+    Of the speech encoders, `wav2vec2` masks its padding, as the large checkpoints do, and `hubert` normalises over
+    time, as the base ones do.
+    """
+    torch.manual_seed(seed)
+    body: dict[str, Any] = {
+        "hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 64,
+        "initializer_range": 0.2,
+    }  # fmt: skip
+    stem: dict[str, Any] = {
+        "conv_dim": (16, 16), "conv_kernel": (40, 8), "conv_stride": (40, 8), "num_conv_pos_embeddings": 8,
+        "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16,
+    }  # fmt: skip
+    model: PreTrainedModel
+    extractor: FeatureExtractionMixin
+    if kind == "wav2vec2":
+        model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**body, **stem, feat_extract_norm="layer"))
+        extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    elif kind == "hubert":
+        model = HubertForSequenceClassification(HubertConfig(**body, **stem))
+        extractor = Wav2Vec2FeatureExtractor()
+    elif kind == "whisper":
+        model = WhisperForAudioClassification(WhisperConfig(
+            d_model=32, encoder_layers=layers, encoder_attention_heads=2, encoder_ffn_dim=64, num_mel_bins=16,
+            max_source_positions=200, init_std=0.2, classifier_proj_size=16, decoder_layers=1, vocab_size=8,
+            pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0, suppress_tokens=None,
+            begin_suppress_tokens=None,
+        ))  # fmt: skip
+        extractor = WhisperFeatureExtractor(feature_size=16, chunk_length=4)
+    else:
+        model = ASTForAudioClassification(ASTConfig(**body, num_mel_bins=32, max_length=128))
+        extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=128)
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
     return folder

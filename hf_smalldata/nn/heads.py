@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_smalldata.nn.blocks import hold_in_eval
+from hf_smalldata.nn.blocks import blocks, hold_in_eval
 
 Layer = nn.Linear | nn.modules.conv._ConvNd
 EXACT = 1e-4  # of the largest logit: far above rounding, far below what a wrong layer does
@@ -21,13 +21,17 @@ def head_names(model: nn.Module) -> list[str]:
     """Full names of the outermost modules that form the head, in order.
 
     A transformers model keeps its body under `base_model_prefix`; what hangs beside it is head, and so is a pooler
-    inside it. A timm model says itself which module classifies.
+    inside it. One that names a body it lacks (Whisper's classifier is an encoder without the model around it) keeps it
+    where its blocks are. A timm model says itself which module classifies.
     """
     if hasattr(model, "timm_model"):
         wrapped: Any = model.timm_model
         classifier = wrapped.get_classifier()
         return [f"timm_model.{name}" for name, module in wrapped.named_modules() if module is classifier]
     prefix = str(getattr(model, "base_model_prefix", ""))
+    if prefix and not hasattr(model, prefix):
+        block = blocks(model)[0].module
+        prefix = next(name for name, child in model.named_children() if block in set(child.modules()))
     body = getattr(model, prefix) if prefix else None
     beside = [name for name, module in model.named_children() if module is not body and _has_weights(module)]
     inside = [
