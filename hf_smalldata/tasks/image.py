@@ -5,48 +5,76 @@ Files are decoded once and kept as bytes of the model's input size, never of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
 from hf_smalldata.data.images import open_image
 from hf_smalldata.data.spec import ProblemType
-from hf_smalldata.errors import require
+from hf_smalldata.errors import UserError, require
+from hf_smalldata.tasks.image_size import output_size, resize_model, resize_timm_processor, size_settings
 from hf_smalldata.tasks.pretrained import load_classifier, load_processor
 from hf_smalldata.tasks.task import Batch, Features, ModelSpec, Task
 
 
 class ImageClassification(Task):
-    """Rows with `image`; the checkpoint's own processor sizes and normalises them."""
+    """Rows with `image`, and `window` if grey values are to be shown through one; the checkpoint's own processor sizes
+    and normalises them.
+    """
 
     name = "image-classification"
-    input_column = "image"
+    pipeline_tag = "image-classification"
+    kind = "image"
+    processor_argument = "image_processor"
     model_class = "AutoModelForImageClassification"
-    pipeline_arguments: ClassVar[dict[str, Any]] = {}
 
     def load_processor(self, spec: ModelSpec) -> Any:
-        """The checkpoint's image processor."""
+        """The checkpoint's image processor, set to `image_size` if that is given.
+
+        Raises:
+            UserError: no image processor, or one that can't give that size.
+        """
         require("torchvision", extra="image")
-        return load_processor("AutoImageProcessor", self.model_class, spec)
+        processor = load_processor("AutoImageProcessor", self.model_class, spec)
+        side = spec.image_size
+        if side is None:
+            return processor
+        if hasattr(processor, "data_config"):  # timm
+            processor = resize_timm_processor(processor, side)
+        else:
+            settings = size_settings(processor, side)
+            processor = load_processor("AutoImageProcessor", self.model_class, spec, **settings)
+        if (found := output_size(processor, side)) != (side, side):
+            raise UserError(
+                f"model.image_size: the image processor of {spec.name} can't be set to {side} x {side} pixels, "
+                f"it gives {found[0]} x {found[1]}; leave it out for the model's own size"
+            )
+        return processor
 
     def load_model(self, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
-        """An image classifier with a new head."""
-        return load_classifier(self.model_class, spec, labels, problem_type)
+        """An image classifier with a new head that takes images of `image_size`.
+
+        Raises:
+            UserError: not found, another modality, or an architecture that can't change its size.
+        """
+        model = load_classifier(self.model_class, spec, labels, problem_type)
+        return model if spec.image_size is None else resize_model(model, spec.image_size, spec.name)
 
     def decode(self, row: dict[str, Any], processor: Any) -> dict[str, Any]:
         """The row with its image decoded to RGB."""
-        return {**row, "image": open_image(row["image"])}
+        return {**row, "image": _decoded(row)}
 
     def encode(self, rows: Dataset, processor: Any) -> list[Features]:
         """Pixels at the model's input size: bytes (3, H, W) where the processor's arithmetic allows it exactly."""
         mean, std = normalisation(processor)
-        images = tqdm(rows["image"], desc="reading images", leave=False, delay=1, disable=None)
-        return [{"pixel_values": _pixels(image, processor, mean, std)} for image in images]
+        read = tqdm(rows, desc="reading images", leave=False, delay=1, disable=None)
+        return [{"pixel_values": _pixels(_decoded(row), processor, mean, std)} for row in read]  # one decoded at a time
 
     def collate(self, features: Sequence[Features], processor: Any) -> Batch:
         """pixel_values (B, 3, H, W), normalised."""
@@ -56,9 +84,9 @@ class ImageClassification(Task):
             pixels = (pixels.float() / 255 - mean) / std
         return {"pixel_values": pixels}
 
-    def pipeline_inputs(self, rows: Dataset) -> list[Any]:
+    def pipeline_inputs(self, rows: Dataset, processor: Any) -> list[Any]:
         """Decoded RGB images."""
-        return [open_image(value) for value in rows["image"]]
+        return [_decoded(row) for row in rows]
 
 
 def normalisation(processor: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -72,10 +100,13 @@ def normalisation(processor: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(mean, np.float32).reshape(-1, 1, 1), np.asarray(std, np.float32).reshape(-1, 1, 1)
 
 
-def _pixels(image: Any, processor: Any, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+def _decoded(row: Mapping[str, Any]) -> Image.Image:
+    return open_image(row["image"], row.get("window"))
+
+
+def _pixels(image: Image.Image, processor: Any, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """One image through the processor: uint8 if that loses nothing, else float32. (3, H, W)."""
-    decoded = open_image(image)
-    values = processor(decoded, return_tensors="pt")["pixel_values"][0].numpy().astype(np.float32)
+    values = processor(image, return_tensors="pt")["pixel_values"][0].numpy().astype(np.float32)
     exact = (values * std + mean) * 255
     whole = exact.round()
     fits = np.abs(exact - whole).max() < 1e-2 and whole.min() >= 0 and whole.max() <= 255
