@@ -45,5 +45,4 @@ def image_hash(image: Image.Image) -> NDArray[np.uint8]:
         return np.frombuffer(np.random.default_rng(colour).bytes(_FREQUENCIES**2 // 8), dtype=np.uint8)
     grey = pixels @ (0.299, 0.587, 0.114)  # as ITU-R 601 weighs them
     waves = dctn(grey)[:_FREQUENCIES, :_FREQUENCIES].ravel()
-    waves[0] = 0  # the mean, which brightness changes
     return np.packbits(waves > np.median(waves))

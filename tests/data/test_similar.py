@@ -122,6 +122,7 @@ def test_empty_texts_and_very_short_ones_pair_only_with_their_equals():
 
 def test_texts_of_signs_and_symbols_are_told_apart():
     assert ends(similar_texts([":)", ":(", "😀", "😡", ":)"])) == [(0, 4)]
+    assert similar_texts(["fine 😀", "fine 😡", "it costs $5", "it costs £5"]) == []
 
 
 def test_vowel_signs_of_other_scripts_are_part_of_the_letters():
