@@ -5,6 +5,7 @@ Use it in your own tests of your own techniques: `tiny_text_model(folder)` write
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -43,6 +44,7 @@ TOPICS = {
     "weather": ("rain", "snow", "wind", "storm", "cloud", "sun"),
 }
 FILLER = ("the", "a", "is", "was", "very", "and", "then", "we", "saw", "today", "some", "quite")
+MOTIF = "TATAAT"  # of bacterial promoters, 10 letters before the start
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 210)}
 
 
@@ -162,4 +164,54 @@ def tiny_audio_model(
         extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=128)
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
+    return folder
+
+
+def sequence_rows(per_class: int, seed: int = 0) -> Dataset:
+    """DNA of uneven length, with the motif TATAAT or without: columns id, sequence, label (class index)."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for index in range(per_class * 2):
+        letters = "".join(rng.choice(list("ACGT"), rng.integers(24, 40))).replace(MOTIF, "GCGCGC")
+        at = rng.integers(0, len(letters) - len(MOTIF))
+        found = letters[:at] + MOTIF + letters[at + len(MOTIF) :] if index % 2 else letters
+        rows.append({"id": f"{seed}:{index}", "sequence": found, "label": index % 2})
+    return Dataset.from_list(rows)
+
+
+def tiny_sequence_model(
+    folder: Path,
+    spelling: Literal["letters", "kmers", "esm"] = "letters",
+    alphabet: str = "ACGTN",
+    layers: int = 2,
+    seed: int = 0,
+) -> Path:
+    """A BERT of 32 features for 64 tokens that wants sequences spelled in one way, all else being [UNK] to it.
+
+    Args:
+        folder: of the model.
+        spelling: letters between blanks, overlapping 3-mers of ACGT between blanks, or the sequence as it is.
+        alphabet: letters it knows; not of 3-mers.
+        layers: of the network.
+        seed: of its random weights.
+    """
+    words = ["".join(each) for each in itertools.product("ACGT", repeat=3)] if spelling == "kmers" else list(alphabet)
+    vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    apart = pre_tokenizers.Split(Regex("."), "isolated")
+    backend.pre_tokenizer = apart if spelling == "esm" else pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_max_length=64,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=layers, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64, initializer_range=0.2,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder

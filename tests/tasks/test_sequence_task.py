@@ -1,6 +1,8 @@
 """Sequence classification: each checkpoint gets the spelling it knows, and long sequences are read whole."""
 
+import importlib.util
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,3 +182,40 @@ def test_a_split_at_blanks_alone_is_no_sequence_as_it_is():
     backend = Tokenizer(models.WordLevel({"[UNK]": 0, **{a: at + 1 for at, a in enumerate("ACGT")}}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     assert spelling(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")).k == 1
+
+
+def pretraining():
+    path = Path(__file__).parents[2] / "scripts" / "pretrain_sequences.py"
+    spec = importlib.util.spec_from_file_location("pretrain_sequences", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_model_pretrained_from_a_file_is_one_for_this_task(tmp_path, k, capsys):
+    rows = sequence_rows(20)
+    text = "".join(f">{row['id']}\n{row['sequence'].lower()}\n" for row in rows)
+    (tmp_path / "some.fasta").write_text(text)
+    sizes = ["--layers", "1", "--width", "32", "--epochs", "1", "--max-length", "24", "--k", str(k)]
+    pretraining().main([str(tmp_path / "some.fasta"), "--output", str(tmp_path / "model"), *sizes])
+    assert "40 sequences of dna" in capsys.readouterr().out
+    task, tokenizer = load(tmp_path / "model")
+    assert spelling(tokenizer).k == (0 if k == 1 else 3)
+    assert tokenizer.model_max_length == 24
+    assert task.load_model(ModelSpec(name=str(tmp_path / "model")), ["no", "yes"], "single_label_classification")
+
+
+def test_masks_are_runs_of_k_tokens_and_nothing_of_a_run_is_left_to_read():
+    module = pretraining()
+    tokenizer = module.make_tokenizer("dna", 3, 512)
+    masking = module.SpanMasking(tokenizer, mlm_probability=0.2, seed=0)
+    masking.span = 3
+    words = Spelling(3).write("ACGTTGCA" * 30)
+    batch = masking([{"input_ids": tokenizer(words)["input_ids"]} for _ in range(50)])
+    masked = batch["labels"] != -100
+    assert (batch["input_ids"][masked] == tokenizer.mask_token_id).all()
+    assert not masked[:, [0, -1]].any()  # [CLS] and [SEP]
+    assert masked[:, 1:-1].float().mean().item() == pytest.approx(0.2, abs=0.02)
+    inner = ["".join(map(str, row)).strip("1") for row in masked[:, 1:-1].int().tolist()]  # runs at an edge may be cut
+    assert min(len(run) for row in inner for run in row.split("0") if run) >= 3
