@@ -97,6 +97,23 @@ def predict(
             print(f"{shown}\t{name}")
 
 
+@app.command("check")
+def check_data(
+    data: Annotated[str, typer.Argument(help="A file, a folder, a Hub id, a bundled name, or a recipe's .yaml.")],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. data.test=b.csv")] = None,
+    task: Annotated[str | None, typer.Option(help="A task's name. [default: guessed by content]")] = None,
+    model: Annotated[str | None, typer.Option(help="A Hub id or folder, to count its tokens.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document with all row ids.")] = False,
+    fix: Annotated[Path | None, typer.Option(metavar="OUT", help="A new folder for a cleaned copy.")] = None,
+) -> None:
+    """Examine labelled rows before training: leaks, duplicates, wrong labels, broken files. Exit code 1 on a fail."""
+    from hf_smalldata.doctor.command import check, show
+
+    found = check(data, settings or [], task, model, fix)
+    print(json.dumps(found.as_dict(), ensure_ascii=False)) if as_json else show(found, fix)
+    sys.exit(1 if found.report.level == "fail" else 0)
+
+
 @app.command()
 def study(
     words: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...",
