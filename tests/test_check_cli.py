@@ -35,6 +35,7 @@ def test_a_fail_exits_with_1_and_names_the_rows(data):
     assert "examined for text-classification (guessed; --task sets it)" in done.stdout
     assert "1 of 61 test rows is in the training rows as well" in " ".join(done.stdout.split())
     assert "test.jsonl:60" in done.stdout
+    assert "--fix OUT writes a copy without 1 row of these" in done.stdout
 
 
 def test_json_is_one_document_and_nothing_else(data):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from hf_smalldata.data.modality import Kind
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.doctor.examination import examined
-from hf_smalldata.doctor.findings import Report
+from hf_smalldata.doctor.findings import Report, number
 from hf_smalldata.doctor.fix import CHANGES, check_target, write_fixed
 from hf_smalldata.doctor.lengths import Lengths, lengths_of
 from hf_smalldata.doctor.source import read_source
@@ -85,6 +85,10 @@ def show(checked: Checked, fix: Path | None) -> None:
     console.print(f"{checked.data}, examined for {checked.task}{guess}", markup=False, highlight=False, soft_wrap=True)
     for part in terminal(checked.report):
         console.print(part, highlight=False)
+    if fix is None and (gone := checked.report.drops()):
+        console.print(
+            f"--fix OUT writes a copy without {number(len(gone), 'row')} of these", markup=False, highlight=False
+        )
     if fix is not None:
         said = f"cleaned copy: {fix}; every change: {fix / CHANGES}"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
