@@ -9,6 +9,7 @@ import yaml
 
 from hf_smalldata.errors import UserError, did_you_mean
 from hf_smalldata.tasks import TASKS, get_task
+from hf_smalldata.technique import Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
 
 Entries = Iterator[tuple[str, str]]
@@ -51,7 +52,7 @@ def techniques() -> Entries:
         hooks = ", ".join(kind.model_construct().hooks())
         yield (
             name,
-            f"{summary(kind)}  [{', '.join(sorted(kind.tasks))}; hooks: {hooks}] {kind.paper}".replace("[", r"\[", 1),
+            f"{summary(kind)}  [{_tasks(kind)}; hooks: {hooks}] {kind.paper}".replace("[", r"\[", 1),
         )
 
 
@@ -63,7 +64,7 @@ def techniques_table() -> str:
         hooks = ", ".join(kind.model_construct().hooks())
         first = summary(kind).partition(". ")[0].rstrip(".")
         what = first.partition(": ")[2] or first
-        lines.append(f"| `{name}` | {what} | {', '.join(sorted(kind.tasks))} | {hooks} | [paper]({kind.paper}) |")
+        lines.append(f"| `{name}` | {what} | {_tasks(kind)} | {hooks} | [paper]({kind.paper}) |")
     return "\n".join(lines)
 
 
@@ -79,6 +80,10 @@ def recipes() -> Entries:
         first = file.read_text(encoding="utf-8").splitlines()[0]
         kind = yaml.safe_load(file.read_text(encoding="utf-8"))["task"]
         yield name, f"{first.lstrip('# ')}  \\[{kind}]"
+
+
+def _tasks(kind: type[Technique]) -> str:
+    return "all tasks" if kind.tasks == set(TASKS) else ", ".join(sorted(kind.tasks))
 
 
 def summary(kind: type) -> str:

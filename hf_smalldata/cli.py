@@ -69,7 +69,7 @@ def train(
 def predict(
     run: Annotated[Path, typer.Argument(help="A Run's folder.")],
     inputs: Annotated[
-        list[str], typer.Argument(help="Texts or image files; or one csv, tsv, jsonl, parquet or folder.")
+        list[str], typer.Argument(help="Texts, image or audio files; or one table (csv, fasta, conll, …) or folder.")
     ],
     top_k: Annotated[int, typer.Option(min=1, help="Labels shown for each input.")] = 1,
     coverage: Annotated[float | None, typer.Option(help="Sets of labels that hold the right one in this share of rows, "
@@ -93,7 +93,10 @@ def predict(
             console.print(f"{len(answers)} rows written to {output}", markup=False, highlight=False)
             return
         for name, answer in zip(names, answers, strict=True):
-            shown = "  ".join(f"{each['label']} {each['score']:.3f}" for each in answer)
+            shown = "  ".join(
+                f"{each['label']} {each['score']:.3f}" + (f" [{each['word']}]" if "word" in each else "")
+                for each in answer
+            )
             print(f"{shown}\t{name}")
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from transformers import TrainingArguments, set_seed
 
 from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
+from hf_smalldata.evaluation.arrays import ragged, stacked
 from hf_smalldata.evaluation.metrics import MAIN_METRIC, greater_is_better, score
 from hf_smalldata.memory import peak_bytes, peak_gpu_bytes, reset_peak
 from hf_smalldata.nn.heads import scale_logits
 from hf_smalldata.nn.losses import balanced_weights, probabilities
 from hf_smalldata.recipe import Recipe
-from hf_smalldata.tasks.task import Task
+from hf_smalldata.tasks import get_task
+from hf_smalldata.tasks.task import Predictions, Task
 from hf_smalldata.technique import Context, Predictor, using
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator, to_device
@@ -62,6 +65,16 @@ class Fitting:
     resume: bool = False
     kept: Kept = field(default_factory=Kept)
     tracking: Tracking | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe, data: Splits, work: Path, **more: Any) -> Fitting:
+        """A recipe on its rows, with what these decide of the model's settings."""
+        task = get_task(recipe.task)
+        processor = task.load_processor(recipe.model)
+        model = task.settled(recipe.model, processor, data.train)
+        if model != recipe.model:
+            recipe, processor = recipe.model_copy(update={"model": model}), task.load_processor(model)
+        return cls(recipe, task, processor, data, work, **more)
 
     def learn(self, drawn: Dataset, seed: int) -> Learnt:
         """Train on the rows of a seed; once more from the next seed if the model collapsed to one constant answer."""
@@ -101,9 +114,10 @@ class Fitting:
             model = technique.model(model, context)
         model.to(arguments.device)
         collate = collator(task, processor, self.width, data.problem_type)
-        own = self.kept.features(rows, task, processor) if rows is drawn else None  # made rows have no lasting id
+        given, rows = rows, task.cut(rows, processor)
+        own = self.kept.features(rows, task, processor) if given is drawn else None  # made rows have no lasting id
         train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start, own)
-        validation = self._encoded(data.validation) if data.validation is not None else None
+        validation = None if data.validation is None else self._encoded(task.cut(data.validation, processor))
         cacheable = [part for part in (train_rows, validation) if part is not None] if self._inputs_stay() else []
         logger.info("seed %d: training on %d rows", seed, len(rows))
         reset_peak()
@@ -122,7 +136,7 @@ class Fitting:
                 data_collator=collate,
                 train_dataset=train_rows,
                 eval_dataset=validation,
-                compute_metrics=self._scores,
+                compute_metrics=None if validation is None else partial(self._scores, validation),
                 callbacks=self._keep_best() if validation is not None else [],
             )
             if arguments.num_train_epochs > 0 or arguments.max_steps > 0:
@@ -143,25 +157,33 @@ class Fitting:
         }
         return Learnt(model, facts)
 
-    def predict(self, model: nn.Module, rows: Dataset) -> np.ndarray[Any, Any]:
-        """Probabilities (N, C) of rows; values (N, 1) for regression.
+    def predict(self, model: nn.Module, rows: Dataset) -> Predictions:
+        """Probabilities (N, C) of rows; values (N, 1) for regression; for tokens (N,) of probabilities (words, C).
 
         Raises:
             UserError: training diverged.
         """
-        encoded = self._encoded(rows)
+        windows = self.task.cut(rows, self.processor)
+        encoded = self._encoded(windows)
         collate = collator(self.task, self.processor, self.width, self.data.problem_type)
         batch_size = int(self.recipe.train["per_device_eval_batch_size"])
         alone = PartialState().num_processes == 1  # several share the batches out: each would compute all states
         with prefix_cache(model, [encoded], collate, self.work, self.kept) if alone else nullcontext() as fed:
             logits = predict_logits(model, encoded, collate, batch_size, fed)
-        if not np.isfinite(logits).all():
+        if not all(np.isfinite(each).all() for each in logits):
             raise UserError("training diverged: the model's output is not a number; lower train.learning_rate")
-        return probabilities(torch.from_numpy(logits), self.data.problem_type).numpy()
+        return self.task.merge(self._probabilities(logits), windows, rows)
+
+    def _probabilities(self, logits: Predictions) -> Predictions:
+        problem = self.data.problem_type
+        if logits.dtype == object:
+            return ragged([probabilities(torch.from_numpy(each), problem).numpy() for each in logits])
+        return probabilities(torch.from_numpy(logits), problem).numpy()
 
     def scale(self, model: nn.Module, temperature: float) -> bool:
         """Divide the model's logits by a temperature, in its weights; whether its architecture has a place for that."""
-        rows = self._encoded(self.data.train.select(range(min(2, len(self.data.train)))))
+        few = self.data.train.select(range(min(2, len(self.data.train))))
+        rows = self._encoded(self.task.cut(few, self.processor))
         batch = collator(self.task, self.processor, self.width, self.data.problem_type)([rows[0], rows[len(rows) - 1]])
         inputs = to_device(batch, next(model.parameters()).device)
         del inputs["labels"]
@@ -212,16 +234,12 @@ class Fitting:
         better = greater_is_better(metric) if given is None else given
         return [KeepBest(metric, better, train["early_stopping_patience"], train["early_stopping_threshold"])]
 
-    def _scores(self, result: Any) -> dict[str, float]:
-        """Metrics of validation rows during training; soft targets go back to labels."""
-        problem = self.data.problem_type
-        scores = probabilities(torch.from_numpy(np.asarray(result.predictions)), problem).numpy()
-        labels = np.asarray(result.label_ids)
-        if problem == "single_label_classification":
-            labels = labels.argmax(-1)
-        elif problem == "regression":
-            scores, labels = scores[:, 0], labels[:, 0]
-        return score(scores, labels, problem)
+    def _scores(self, rows: EncodedRows, result: Any) -> dict[str, float]:
+        """Metrics of validation rows (the windows of long ones) during training; the Trainer keeps their order."""
+        problem, logits = self.data.problem_type, np.asarray(result.predictions)
+        chosen = [self.task.select(one, features) for one, features in zip(logits, rows.features, strict=True)]
+        scores = self._probabilities(stacked(chosen))
+        return score(scores[:, 0] if problem == "regression" else scores, rows.raw_labels, problem)
 
     def _class_weights(self, rows: Dataset) -> Tensor | None:
         chosen, names = self.recipe.data.class_weights, self.data.labels
@@ -229,6 +247,9 @@ class Fitting:
             return None
         if isinstance(chosen, dict):
             return torch.tensor([chosen.get(name, 1.0) for name in names])
+        if self.data.problem_type == "token_classification":
+            tags = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows["label"][:]])
+            return balanced_weights(torch.bincount(torch.from_numpy(tags), minlength=len(names)).float())
         labels = torch.as_tensor(rows["label"][:])
         if self.data.problem_type == "multi_label_classification":
             positives = labels.sum(0)
@@ -238,7 +259,10 @@ class Fitting:
     def _collapsed(self, model: nn.Module, drawn: Dataset) -> bool:
         """One constant answer on training rows of more than one class."""
         rows = drawn.select(range(min(len(drawn), COLLAPSE_ROWS)))
-        if self.data.problem_type != "single_label_classification" or len(set(rows["label"][:])) < 2:
+        problem = self.data.problem_type
+        if problem == "token_classification":
+            return all((values.argmax(-1) == 0).all() for values in self.predict(model, rows))
+        if problem != "single_label_classification" or len(set(rows["label"][:])) < 2:
             return False
         answers = self.predict(model, rows).argmax(-1)
         return bool((answers == answers[0]).all())

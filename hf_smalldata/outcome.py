@@ -15,9 +15,11 @@ from datasets import Dataset
 
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import rows_record
+from hf_smalldata.data.strata import class_counts
 from hf_smalldata.errors import UserError
+from hf_smalldata.evaluation.arrays import references
 from hf_smalldata.evaluation.baselines import baselines
-from hf_smalldata.evaluation.summary import class_counts, predictions_table, summarise
+from hf_smalldata.evaluation.summary import predictions_table, summarise
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import environment, write_json
 
@@ -46,7 +48,6 @@ class Outcome:
     def measure(self) -> dict[str, Any]:
         """metrics.json: results beside baselines on the same rows, and what they cost."""
         data, test = self.data, test_rows(self.data)
-        references = np.asarray(test["label"][:])
         return {
             "task": self.recipe.task,
             "model": self.recipe.model.name,
@@ -58,7 +59,10 @@ class Outcome:
                 "test": len(test),
             },
             "classes": self._classes(),
-            **summarise(data.labels, data.problem_type, references, self.predicted, self.others.predicted, self.facts),
+            "notes": list(data.warnings),
+            **summarise(
+                data.labels, data.problem_type, references(test), self.predicted, self.others.predicted, self.facts
+            ),
             "baseline_seconds": round(self.others.seconds, 2),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
@@ -67,8 +71,8 @@ class Outcome:
         """Rows by label: there to learn from, learnt from by the first seed, and tested."""
         names = self.data.labels
         parts = {"pool": self.data.train, "train": next(iter(self.draws.values())), "test": test_rows(self.data)}
-        counts = {part: class_counts(rows["label"][:], names) for part, rows in parts.items()}
-        return {name: {part: found[name] for part, found in counts.items()} for name in names}
+        counts = {part: class_counts(rows, names, self.data.problem_type) for part, rows in parts.items()}
+        return {name: {part: found[name] for part, found in counts.items()} for name in counts["pool"]}
 
     def predictions(self) -> pd.DataFrame:
         """predictions.parquet: a line for each test row and seed."""
@@ -92,11 +96,11 @@ def write_part(
     predictions.to_parquet(folder / "predictions.parquet")
 
 
-def baselines_of(task: str, data: Splits, draws: Mapping[int, Dataset]) -> Baselines:
+def baselines_of(data: Splits, draws: Mapping[int, Dataset]) -> Baselines:
     """What the labels alone and a linear model make of the same rows."""
     started = time.perf_counter()
     width = max(len(data.labels), 1)
-    found = {seed: baselines(task, rows, test_rows(data), width, data.problem_type) for seed, rows in draws.items()}
+    found = {seed: baselines(rows, test_rows(data), width, data.problem_type) for seed, rows in draws.items()}
     return Baselines(found, time.perf_counter() - started)
 
 

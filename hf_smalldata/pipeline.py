@@ -19,8 +19,10 @@ from transformers import TrainingArguments
 from hf_smalldata import bundle, report
 from hf_smalldata.card import model_card
 from hf_smalldata.data.load import Splits, load
+from hf_smalldata.data.modality import get_modality
 from hf_smalldata.data.rows import apply_rows
 from hf_smalldata.data.sample import draw_for, split
+from hf_smalldata.doctor import examine, lengths_of
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.metrics import metric_names
 from hf_smalldata.fitting import Fitting
@@ -29,13 +31,11 @@ from hf_smalldata.recipe import Recipe
 from hf_smalldata.reporting import content_of, inputs_of, shown_ids
 from hf_smalldata.run import OURS, Run, check_output, environment, writing
 from hf_smalldata.tasks import get_task
-from hf_smalldata.tasks.task import Task
+from hf_smalldata.tasks.task import Predictions, Task
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.tracking import Tracking
 
 logger = logging.getLogger(__name__)
-
-Array = np.ndarray[Any, Any]
 
 
 def train(
@@ -73,8 +73,9 @@ def train(
     saves = recipe.train["save_strategy"] != "no"
     with writing(place, overwrite, resume, keep_partial=saves, main=state.is_main_process) as folders:
         state.wait_for_everyone()
-        shared = Fitting(recipe, task, task.load_processor(recipe.model), data, folders.work, resume)
-        predicted: dict[int, Array] = {}
+        shared = Fitting.of(recipe, data, folders.work, resume=resume)
+        recipe = shared.recipe
+        predicted: dict[int, Predictions] = {}
         facts: list[dict[str, Any]] = []
         for seed, rows in draws.items():
             fitting = replace(shared, tracking=Tracking(place.name, f"seed {seed}", folders.run / OURS / "tracker"))
@@ -83,14 +84,14 @@ def train(
                         len(test_rows(data)))  # fmt: skip
             predicted[seed] = fitting.predict(learnt.model, test_rows(data))
             facts.append(learnt.facts)
-            if len(facts) == 1 and state.is_main_process:
-                facts[0]["reload"] = save_and_prove(
-                    learnt.model, fitting, test_rows(data), predicted[seed], folders.run
-                )
+            if len(facts) == 1:
+                proof = rows_to_prove(learnt.model, fitting, test_rows(data), predicted[seed])
+                if state.is_main_process:
+                    facts[0]["reload"] = save_and_prove(learnt.model, fitting, *proof, folders.run)
             state.wait_for_everyone()
             release_memory(learnt.model)
         if state.is_main_process:
-            outcome = Outcome(recipe, data, draws, predicted, facts, baselines_of(task.name, data, draws))
+            outcome = Outcome(recipe, data, draws, predicted, facts, baselines_of(data, draws))
             write_run(folders.run, place.name, recipe, data, draws, outcome.measure(), outcome.predictions())
         state.wait_for_everyone()
     state.wait_for_everyone()
@@ -104,10 +105,26 @@ def read_rows(recipe: Recipe, task: Task, objects: Mapping[str, Any] | None = No
         UserError: the rows are wrong, or do not have what the recipe asks of them.
     """
     with PartialState().main_process_first():
-        data = load(recipe.data, task.input_column, objects=objects)
+        data = load_and_examine(recipe, task, objects)
         data = apply_rows(data, recipe.data) if recipe.data.rows else split(data, recipe.data)
     check_rows(recipe, data)
     return data
+
+
+def load_and_examine(recipe: Recipe, task: Task, objects: Mapping[str, Any] | None = None) -> Splits:
+    """Rows as the source has them; what the doctor says of them joins their warnings.
+
+    Raises:
+        UserError: the rows cannot be read, or there is no such model.
+    """
+    data = load(recipe.data, task.kind, objects=objects)
+    if not PartialState().is_main_process:
+        return data
+    lengths = lengths_of(task, task.load_processor(recipe.model))
+    found = examine(data, get_modality(task.kind), lengths).of("warn", "fail")
+    # which rows are in two splits is said where they are left out
+    said = [finding.told() for finding in found if finding.name not in ("leaks", "near leaks", "groups")]
+    return replace(data, warnings=(*data.warnings, *said))
 
 
 def check_rows(recipe: Recipe, data: Splits) -> None:
@@ -147,19 +164,25 @@ def check_processes(arguments: TrainingArguments, data: Splits) -> None:
             )
 
 
-def save_and_prove(
-    model: nn.Module, fitting: Fitting, rows: Dataset, expected: Array, folder: Path
-) -> dict[str, float]:
-    """Save, and prove by a fresh process on some of the rows, spread over them; the largest difference by folder."""
-    data, task = fitting.data, fitting.task
-    logger.info("saving, and loading it in a fresh process")
+def rows_to_prove(
+    model: nn.Module, fitting: Fitting, rows: Dataset, predicted: Predictions
+) -> tuple[Dataset, Predictions]:
+    """Some rows, spread over all, cut to what the model takes, with their predictions. Called by every process."""
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), bundle.MOST_ROWS)).astype(int))
-    inputs = task.pipeline_inputs(rows.select(chosen))
+    some = rows.select(chosen)
+    windows = fitting.task.cut(some, fitting.processor)
+    return windows, predicted[chosen] if windows is some else fitting.predict(model, windows)
+
+
+def save_and_prove(
+    model: nn.Module, fitting: Fitting, rows: Dataset, expected: Predictions, folder: Path
+) -> dict[str, float]:
+    """Save, and prove by a fresh process on rows of `rows_to_prove`; the largest difference by folder."""
+    logger.info("saving, and loading it in a fresh process")
+    task, processor, labels = fitting.task, fitting.processor, fitting.data.labels
     return {
-        str(made.relative_to(folder)): bundle.prove(
-            made, task, inputs, expected[chosen], data.labels, data.problem_type
-        )
-        for made in bundle.save(model, fitting.processor, folder)
+        str(made.relative_to(folder)): bundle.prove(made, task, processor, rows, expected, labels)
+        for made in bundle.save(model, processor, folder)
     }
 
 

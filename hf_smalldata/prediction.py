@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,19 @@ import numpy as np
 import transformers
 import yaml
 
+from hf_smalldata.bundle import all_scores
 from hf_smalldata.data.columns import find_input
-from hf_smalldata.data.files import SUFFIXES as TABLES
-from hf_smalldata.data.files import read_table
-from hf_smalldata.data.images import SUFFIXES as IMAGES
-from hf_smalldata.data.images import open_image
+from hf_smalldata.data.files import read_table, suffixes
+from hf_smalldata.data.modality import Modality, get_modality
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.table import is_missing
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.evaluation.calibration import prediction_sets, with_temperature
 from hf_smalldata.run import Run
 from hf_smalldata.tasks import get_task
+from hf_smalldata.tasks.task import Answers, ModelSpec
 
 WRITERS = (".csv", ".jsonl")
-Answers = list[list[dict[str, Any]]]  # a row's {label, score}, best first
 
 
 def predict(
@@ -35,49 +34,61 @@ def predict(
     top_k: int | None = None,
     batch_size: int = 16,
     coverage: float | None = None,
-) -> Answers:
-    """Labels and scores for new inputs, best first.
+) -> list[Answers]:
+    """Labels and scores for new inputs, best first; for tokens the entities in the order of the text.
+
+    What is longer than the model takes is read in windows and put together again.
 
     Args:
         run: a Run or its folder.
-        inputs: texts ({"text": …, "text_pair": …} for pairs), or images: paths or PIL images.
-        top_k: labels for each input; None for all.
+        inputs: texts ({"text": …, "text_pair": …} for pairs), sequences, images (paths or PIL images) or sounds (paths,
+            or {"array", "sampling_rate"}).
+        top_k: labels for each input; None for all. Entities are always all.
         batch_size: inputs a forward pass.
         coverage: give instead of the best labels a set that holds the right one in this share of rows, by the
             thresholds that cross-validation left (`evaluation.calibration`); more than one label means unsure.
 
+    Returns:
+        For each input its {label, score}; an entity has start, end (characters) and word as well.
+
     Raises:
-        UserError: not a Run, an image that cannot be read, or no threshold for this coverage.
+        UserError: not a Run, an input that cannot be read, or no threshold for this coverage.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     calibration = None if coverage is None else _calibration(opened, coverage)
-    task = get_task(opened.metrics["task"])
-    arguments = dict(task.pipeline_arguments)
-    values = [open_image(value) for value in inputs] if task.input_column == "image" else list(inputs)
-    count = top_k or max(len(opened.metrics["labels"]), 1)
-    arguments["top_k"] = count
+    task, recipe = get_task(opened.metrics["task"]), _recipe(opened)
+    labels: list[str] = opened.metrics["labels"]
+    rows = get_modality(task.kind).given(list(inputs), DataSpec(**recipe["data"]))
+    trusts = bool(recipe["model"]["trust_remote_code"])
+    processor = task.load_processor(ModelSpec(name=str(opened.folder), trust_remote_code=trusts))
+    windows = task.cut(rows, processor)
     pipeline: Any = transformers.pipeline
-    classify = pipeline(task.name, model=str(opened.folder))
-    answers = [one if isinstance(one, list) else [one] for one in classify(values, batch_size=batch_size, **arguments)]
+    ask = pipeline(task.pipeline_tag, model=str(opened.folder), trust_remote_code=trusts)
+    size = 1 if task.same_length(processor) else batch_size  # a pipeline pads, which would change what these models say
+    said = ask(task.pipeline_inputs(windows, processor), batch_size=size, **all_scores(task, labels))
+    values = task.merge(task.read(said, windows, labels), windows, rows)
+    answers = [task.answer(one, row, labels) for one, row in zip(values, rows, strict=True)]
     if calibration is not None and coverage is not None:
         return [_label_set(answer, calibration, coverage) for answer in answers]
-    return [answer[:count] for answer in answers]
+    return answers if task.kind == "tokens" else [answer[:top_k] for answer in answers]
 
 
 def read_inputs(run: Run, given: Sequence[str]) -> tuple[list[str], list[Any]]:
-    """What a user names on the command line -> names and inputs: texts, image files, one table or one folder.
+    """What a user names on the command line -> names and inputs: texts, files, one table or one folder.
 
     Raises:
         UserError: no such file, or nothing in it that this Run could label.
     """
-    task, spec = get_task(run.metrics["task"]), _data_spec(run)
+    task, spec = get_task(run.metrics["task"]), DataSpec(**_recipe(run)["data"])
+    modality, tables = get_modality(task.kind), suffixes(task.kind)
     path = Path(given[0]).expanduser()
-    is_table = path.suffix.lower() in TABLES
-    if len(given) == 1 and is_table:
+    if len(given) == 1 and path.suffix.lower() in tables:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
-        table = read_table(path, spec)
-        cells = table.columns[find_input(table, spec, task.input_column)]
+        table = read_table(path, spec, task.kind)
+        cells = table.columns[find_input(table, spec, task.kind)]
+        if modality.a_file_each:
+            return list(table.ids), [path.parent / cell if isinstance(cell, str) else cell for cell in cells]
         if spec.text_pair_column:
             if spec.text_pair_column not in table.columns:
                 raise UserError(f"{path}: no column '{spec.text_pair_column}' for the second text; found "
@@ -86,14 +97,12 @@ def read_inputs(run: Run, given: Sequence[str]) -> tuple[list[str], list[Any]]:
             return list(table.ids), [
                 {"text": _text(a), "text_pair": _text(b)} for a, b in zip(cells, pairs, strict=True)
             ]
-        if task.input_column == "image":
-            return list(table.ids), [path.parent / cell if isinstance(cell, str) else cell for cell in cells]
-        return list(table.ids), [_text(cell) for cell in cells]
-    if task.input_column == "text":
+        return list(table.ids), [cell if isinstance(cell, list) else _text(cell) for cell in cells]
+    if not modality.a_file_each:
         if path.is_dir():
-            raise UserError(f"{path}: is a folder; expected texts, or one file ({listed(TABLES)})")
+            raise UserError(f"{path}: is a folder; expected texts, or one file ({listed(tables)})")
         return list(given), list(given)
-    files = [found for name in given for found in _image_files(Path(name).expanduser())]
+    files = [found for name in given for found in _files(Path(name).expanduser(), modality)]
     return [str(file) for file in files], list(files)
 
 
@@ -109,24 +118,34 @@ def check_output_file(file: Path, overwrite: bool) -> None:
         raise UserError(f"--output: {file} exists; choose another file or pass --overwrite")
 
 
-def write_predictions(file: Path, names: Sequence[str], answers: Answers) -> None:
-    """One line an input: its name, then label and score of each answer. csv or jsonl, by the file's ending."""
+def write_predictions(file: Path, names: Sequence[str], answers: Sequence[Answers]) -> None:
+    """Csv or jsonl, by the file's ending: a line an input with its answers, in a csv of entities a line an entity."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
+    entities = any("word" in each for answer in answers for each in answer)
     if file.suffix == ".jsonl":
-        lines = [
-            json.dumps({"id": name, "labels": answer}, ensure_ascii=False) for name, answer in _pairs(names, answers)
-        ]
+        kind = "entities" if entities else "labels"
+        lines = [json.dumps({"id": name, kind: answer}, ensure_ascii=False)
+                 for name, answer in zip(names, answers, strict=True)]  # fmt: skip
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     else:
-        width = max(map(len, answers), default=1)
-        header = ["id", *(f"{part}{index or ''}" for index in range(width) for part in ("label", "score"))]
         with partial.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.writer(out)
-            writer.writerow(header)
-            for name, answer in _pairs(names, answers):
-                writer.writerow([name, *(value for each in answer for value in (each["label"], each["score"]))])
+            csv.writer(out).writerows(_entity_lines(names, answers) if entities else _label_lines(names, answers))
     os.replace(partial, file)
+
+
+def _entity_lines(names: Sequence[str], answers: Sequence[Answers]) -> Iterator[list[Any]]:
+    parts = ("label", "score", "start", "end", "word")
+    yield ["id", *parts]
+    yield from ([name, *(each[part] for part in parts)]
+                for name, answer in zip(names, answers, strict=True) for each in answer)  # fmt: skip
+
+
+def _label_lines(names: Sequence[str], answers: Sequence[Answers]) -> Iterator[list[Any]]:
+    width = max(map(len, answers), default=1)
+    yield ["id", *(f"{part}{index or ''}" for index in range(width) for part in ("label", "score"))]
+    for name, answer in zip(names, answers, strict=True):
+        yield [name, *(value for each in answer for value in (each["label"], each["score"]))]
 
 
 def _calibration(run: Run, coverage: float) -> dict[str, Any]:
@@ -152,24 +171,21 @@ def _label_set(answer: list[dict[str, Any]], calibration: dict[str, Any], covera
             if inside]  # fmt: skip
 
 
-def _pairs(names: Sequence[str], answers: Answers) -> list[tuple[str, list[dict[str, Any]]]]:
-    return list(zip(names, answers, strict=True))
-
-
 def _text(cell: Any) -> str:
     return "" if is_missing(cell) else str(cell)
 
 
-def _data_spec(run: Run) -> DataSpec:
-    """How the Run's rows were read: columns, delimiter, encoding."""
-    return DataSpec(**yaml.safe_load(run.part("recipe.yaml").read_text(encoding="utf-8"))["data"])
+def _recipe(run: Run) -> dict[str, Any]:
+    """What was trained: columns, delimiter and encoding of its rows, and whether its model's own code is trusted."""
+    found: dict[str, Any] = yaml.safe_load(run.part("recipe.yaml").read_text(encoding="utf-8"))
+    return found
 
 
-def _image_files(path: Path) -> list[Path]:
+def _files(path: Path, modality: Modality) -> list[Path]:
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
+        found = sorted(file for file in path.rglob("*") if file.is_file() and modality.accepts(file))
         if not found:
-            raise UserError(f"{path}: holds no image files ({listed(sorted(IMAGES))})")
+            raise UserError(f"{path}: holds no {modality.a_file_each}")
         return found
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder")

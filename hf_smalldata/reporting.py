@@ -11,8 +11,8 @@ import pandas as pd
 import yaml
 
 from hf_smalldata import report
-from hf_smalldata.data.images import open_image
 from hf_smalldata.data.load import Splits, load
+from hf_smalldata.data.modality import modality_of
 from hf_smalldata.data.rows import contents
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.diagnosis import diagnose
@@ -129,7 +129,7 @@ def content_of(
         },
         "calibration": metrics.get("calibration"),
         "label_errors": metrics.get("label_errors"),
-        "notes": [],
+        "notes": metrics.get("notes", []),
         "environment": environment,
         "recipes": {title: public_recipe(recipe).to_yaml()},
     }  # fmt: skip
@@ -142,12 +142,12 @@ def shown_ids(content: Mapping[str, Any]) -> set[str]:
 
 
 def inputs_of(data: Splits, ids: Collection[str]) -> dict[str, Any]:
-    """Texts, pairs or images of rows by id."""
+    """Texts, pairs, images or sounds of rows by id."""
     found: dict[str, Any] = {}
     for rows in (data.train, data.validation, data.test):
         at = [index for index, row_id in enumerate(rows["id"][:] if rows is not None else ()) if row_id in ids]
         for row in rows.select(at) if rows is not None else ():
-            found[row["id"]] = _input(row)
+            found[row["id"]] = modality_of(rows).shown(row)
     return found
 
 
@@ -155,7 +155,7 @@ def _inputs_again(
     recipe: Recipe, ids: Collection[str], recorded: Mapping[str, str], objects: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     try:
-        data = load(recipe.data, get_task(recipe.task).input_column, objects=objects)
+        data = load(recipe.data, get_task(recipe.task).kind, objects=objects)
     except UserError as error:
         logger.warning("rows are shown by their ids alone, since the data could not be read again: %s", error)
         return {}
@@ -168,9 +168,3 @@ def _inputs_again(
     if len(same) < len(ids):
         logger.warning("%d rows are gone or have changed; they are shown by their ids alone", len(ids) - len(same))
     return inputs_of(data, same)
-
-
-def _input(row: Mapping[str, Any]) -> Any:
-    if "image" in row:
-        return open_image(row["image"])
-    return (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.tasks import TASKS
 from hf_smalldata.tasks.task import Batch, Task
 
+ALL_TASKS = frozenset(TASKS)
 HOOKS = ("rows", "model", "param_groups", "example", "batch", "penalty", "callbacks")
 
 Need = Literal["unlabelled", "features", "validation"]
@@ -65,7 +67,7 @@ class Technique(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]  # as in recipes and in the registry
-    tasks: ClassVar[frozenset[str]]  # pipeline tags that it works for
+    tasks: ClassVar[frozenset[str]]  # names of the tasks that it works for
     needs: ClassVar[frozenset[Need]] = frozenset()
     extra: ClassVar[str | None] = None  # the pip extra that brings its libraries
     paper: ClassVar[str] = ""
@@ -95,7 +97,7 @@ class Technique(BaseModel):
         return example
 
     def batch(self, batch: Batch, model: nn.Module) -> Batch:
-        """One training batch -> a batch. `batch["labels"]` holds probabilities (B, C)."""
+        """One training batch -> a batch. `batch["labels"]` holds probabilities (B, C), or (B, T, C) for tokens."""
         return batch
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor:

@@ -59,6 +59,30 @@ def text_rows(per_class: int, seed: int = 0, classes: int = 3) -> Dataset:
     return Dataset.from_list(rows)
 
 
+def token_rows(count: int, seed: int = 0) -> Dataset:
+    """Sentences that name animals and foods by two words, such as "cat bird".
+
+    Columns id, text, tokens, starts and label: indices of O, B-animals, I-animals, B-food, I-food.
+    """
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for index in range(count):
+        words = list(rng.choice(FILLER, rng.integers(3, 9)))
+        tags = [0] * len(words)
+        for kind, topic in enumerate(("animals", "food")):
+            if rng.random() < 0.7:
+                at = int(rng.integers(0, len(words) + 1))
+                while at < len(words) and tags[at] > 0 and tags[at] % 2 == 0:
+                    at += 1  # not into another name
+                name = rng.choice(TOPICS[topic][:3]), rng.choice(TOPICS[topic][3:])
+                words[at:at], tags[at:at] = list(name), [2 * kind + 1, 2 * kind + 2]
+        starts = [len(" ".join(words[:at])) + bool(at) for at in range(len(words))]
+        rows.append(
+            {"id": f"{seed}:{index}", "text": " ".join(words), "tokens": words, "starts": starts, "label": tags}
+        )
+    return Dataset.from_list(rows)
+
+
 def image_of(label: int, rng: np.random.Generator, side: int = 40) -> Image.Image:
     """A noisy picture in the colour of its class."""
     colour = np.array(list(COLOURS.values())[label])

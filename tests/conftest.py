@@ -25,7 +25,20 @@ from hf_smalldata import bundle
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Batch, ModelSpec, Task
 from hf_smalldata.technique import Context
-from hf_smalldata.testing import COLOURS, TOPICS, image_folder, image_of, text_rows, tiny_image_model, tiny_text_model
+from hf_smalldata.testing import (
+    COLOURS,
+    TOPICS,
+    audio_folder,
+    image_folder,
+    image_of,
+    sequence_rows,
+    text_rows,
+    tiny_audio_model,
+    tiny_image_model,
+    tiny_sequence_model,
+    tiny_text_model,
+    token_rows,
+)
 
 torch.set_num_threads(1)
 
@@ -40,6 +53,7 @@ class Kit:
     rows: Dataset  # 12
     labels: tuple[str, ...]
     work: Path
+    problem_type: str = "single_label_classification"
 
     @property
     def spec(self) -> ModelSpec:
@@ -48,7 +62,7 @@ class Kit:
     def network(self, seed: int = 0) -> Any:
         """A fresh pretrained network; a seed fixes its head."""
         torch.manual_seed(seed)
-        return self.task.load_model(self.spec, self.labels, "single_label_classification")
+        return self.task.load_model(self.spec, self.labels, self.problem_type)
 
     def batch(self, count: int = 4) -> Batch:
         return self.task.collate(self.task.encode(self.rows.select(range(count)), self.processor), self.processor)
@@ -63,7 +77,7 @@ class Kit:
             train=self.rows,
             unlabelled=None,
             labels=self.labels,
-            problem_type="single_label_classification",
+            problem_type=self.problem_type,
             seed=seed,
             work_dir=self.work,
             fit=fit,
@@ -76,9 +90,9 @@ def image_rows(per_class: int, seed: int = 0) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def _kit(task_name: str, folder: Path, rows: Dataset, labels: Any, work: Path) -> Kit:
+def _kit(task_name: str, folder: Path, rows: Dataset, labels: Any, work: Path, **more: Any) -> Kit:
     task = get_task(task_name)
-    return Kit(task, folder, task.load_processor(ModelSpec(name=str(folder))), rows, tuple(labels), work)
+    return Kit(task, folder, task.load_processor(ModelSpec(name=str(folder))), rows, tuple(labels), work, **more)
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +107,40 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     return _kit("image-classification", tiny_image_model(place / "model"), image_rows(4), COLOURS, place)
 
 
+TAGS = ("O", "B-animals", "I-animals", "B-food", "I-food")
+MOVES = ("falling", "rising", "steady")
+
+
 @pytest.fixture(scope="session")
-def kits(text: Kit, image: Kit) -> dict[str, Kit]:
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    place = tmp_path_factory.mktemp("tokens")
+    folder = tiny_text_model(place / "model")
+    return _kit("token-classification", folder, token_rows(12), TAGS, place, problem_type="token_classification")
+
+
+@pytest.fixture(scope="session")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    place = tmp_path_factory.mktemp("audio")
+    folder = audio_folder(place / "clips", 4)
+    files = [folder / name / f"{at}.wav" for at in range(4) for name in MOVES]
+    rows = Dataset.from_dict({
+        "id": [str(at) for at in range(12)], "audio": [{"bytes": None, "path": str(file)} for file in files],
+        "label": [at % 3 for at in range(12)],
+    })  # fmt: skip
+    return _kit("audio-classification", tiny_audio_model(place / "model"), rows, MOVES, place)
+
+
+@pytest.fixture(scope="session")
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    place = tmp_path_factory.mktemp("sequence")
+    folder = tiny_sequence_model(place / "model", "letters")
+    return _kit("sequence-classification", folder, sequence_rows(6), ("background", "promoter"), place)
+
+
+@pytest.fixture(scope="session")
+def kits(text: Kit, image: Kit, tokens: Kit, audio: Kit, sequence: Kit) -> dict[str, Kit]:
     """Kits by the name of their task."""
-    return {text.task.name: text, image.task.name: image}
+    return {kit.task.name: kit for kit in (text, image, tokens, audio, sequence)}
 
 
 @pytest.fixture
@@ -132,9 +176,21 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
         frame["label"] = [names[index] for index in frame["label"]]
         frame[["text", "label"]].to_csv(place / f"{part}.csv", index=False)
         image_folder(place / f"{part}-images", per_class, seed)
+        audio_folder(place / f"{part}-audio", per_class, seed)
+        sequences = sequence_rows(3 * per_class // 2, seed).to_pandas()
+        sequences["label"] = [("background", "promoter")[index] for index in sequences["label"]]
+        sequences[["sequence", "label"]].to_csv(place / f"{part}-dna.csv", index=False)
+        sentences = token_rows(3 * per_class, seed)
+        (place / f"{part}.conll").write_text("\n\n".join(
+            "\n".join(f"{word}\t{TAGS[tag]}" for word, tag in zip(row["tokens"], row["label"], strict=True))
+            for row in sentences
+        ))  # fmt: skip
     return {
         "text-classification": {"train": str(place / "train.csv"), "test": str(place / "test.csv")},
         "image-classification": {"train": str(place / "train-images"), "test": str(place / "test-images")},
+        "token-classification": {"train": str(place / "train.conll"), "test": str(place / "test.conll")},
+        "audio-classification": {"train": str(place / "train-audio"), "test": str(place / "test-audio")},
+        "sequence-classification": {"train": str(place / "train-dna.csv"), "test": str(place / "test-dna.csv")},
     }
 
 

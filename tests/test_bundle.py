@@ -18,8 +18,6 @@ from hf_smalldata import bundle
 from hf_smalldata.bundle import ReloadError, prove, save
 from hf_smalldata.techniques.peft.lora import Lora
 
-PROBLEM = "single_label_classification"
-
 
 def trained(kit, network):
     """The network after a step, and its probabilities of the kit's rows."""
@@ -34,12 +32,13 @@ def trained(kit, network):
 
 
 def inputs(kit):
-    return kit.task.pipeline_inputs(kit.rows.select(range(6)))
+    return kit.rows.select(range(6))
 
 
 def in_process(kit, folder: Path) -> np.ndarray:
-    more = {"truncation": True} if kit.task.input_column == "text" else {}
-    answers = pipeline(kit.task.name, model=str(folder))(inputs(kit), top_k=3, **more)
+    more = {"truncation": True} if kit.task.kind == "text" else {}
+    given = kit.task.pipeline_inputs(inputs(kit), kit.processor)
+    answers = pipeline(kit.task.pipeline_tag, model=str(folder))(given, top_k=3, **more)
     return np.array([[{a["label"]: a["score"] for a in answer}[label] for label in kit.labels] for answer in answers])
 
 
@@ -71,7 +70,7 @@ def test_a_saved_model_is_proven(modality, kits, tmp_path, reload_here):
     kit = kits[modality]
     network, expected = trained(kit, kit.network())
     save(network, kit.processor, tmp_path)
-    assert prove(tmp_path, kit.task, inputs(kit), expected, kit.labels, PROBLEM) < 1e-5
+    assert prove(tmp_path, kit.task, kit.processor, inputs(kit), expected, kit.labels) < 1e-5
 
 
 @pytest.mark.parametrize("modality", ["text-classification", "image-classification"])
@@ -79,7 +78,7 @@ def test_both_folders_of_an_adapter_are_proven(modality, kits, tmp_path, reload_
     kit = kits[modality]
     network, expected = trained(kit, Lora(dropout=0.0).model(kit.network(), kit.context()))
     for made in save(network, kit.processor, tmp_path):
-        assert prove(made, kit.task, inputs(kit), expected, kit.labels, PROBLEM) < 1e-5
+        assert prove(made, kit.task, kit.processor, inputs(kit), expected, kit.labels) < 1e-5
 
 
 def test_a_tampered_adapter_is_found(text, tmp_path, reload_here):
@@ -89,7 +88,7 @@ def test_a_tampered_adapter_is_found(text, tmp_path, reload_here):
     name = next(name for name in weights if "lora_B" in name)
     save_file({**weights, name: torch.randn_like(weights[name])}, adapter / "adapter_model.safetensors")
     with pytest.raises(ReloadError, match="reloads to other predictions"):
-        prove(adapter, text.task, inputs(text), expected, text.labels, PROBLEM)
+        prove(adapter, text.task, text.processor, inputs(text), expected, text.labels)
 
 
 def test_a_tampered_weight_is_found(text, tmp_path, reload_here):
@@ -99,7 +98,7 @@ def test_a_tampered_weight_is_found(text, tmp_path, reload_here):
     weights["classifier.weight"] = weights["classifier.weight"] + 0.1 * torch.randn(3, 32)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ReloadError, match=f"^{tmp_path} reloads to other predictions: they differ by up to 0."):
-        prove(tmp_path, text.task, inputs(text), expected, text.labels, PROBLEM)
+        prove(tmp_path, text.task, text.processor, inputs(text), expected, text.labels)
 
 
 def test_labels_that_changed_places_are_found(text, tmp_path, reload_here):
@@ -107,7 +106,7 @@ def test_labels_that_changed_places_are_found(text, tmp_path, reload_here):
     network.config.id2label = dict(enumerate(reversed(text.labels)))
     save(network, text.processor, tmp_path)
     with pytest.raises(ReloadError, match="reloads to other predictions"):
-        prove(tmp_path, text.task, inputs(text), expected, text.labels, PROBLEM)
+        prove(tmp_path, text.task, text.processor, inputs(text), expected, text.labels)
 
 
 def test_a_prediction_that_is_not_a_number_proves_nothing(text, tmp_path, reload_here):
@@ -115,7 +114,7 @@ def test_a_prediction_that_is_not_a_number_proves_nothing(text, tmp_path, reload
     save(network, text.processor, tmp_path)
     expected[0, 0] = np.nan
     with pytest.raises(ReloadError):
-        prove(tmp_path, text.task, inputs(text), expected, text.labels, PROBLEM)
+        prove(tmp_path, text.task, text.processor, inputs(text), expected, text.labels)
 
 
 def test_adapters_of_a_convolutional_network_reload_by_a_fresh_process(image, classifier, tmp_path):
@@ -128,11 +127,11 @@ def test_adapters_of_a_convolutional_network_reload_by_a_fresh_process(image, cl
     network = type(classifier(config)).from_pretrained(base)
     network, expected = trained(image, Lora(dropout=0.0).model(network, image.context()))
     _, adapter = save(network, image.processor, tmp_path / "made")
-    assert prove(adapter, image.task, inputs(image), expected, image.labels, PROBLEM) < 1e-4
+    assert prove(adapter, image.task, image.processor, inputs(image), expected, image.labels) < 1e-4
 
 
 def test_a_folder_that_does_not_load_is_a_defect_with_its_traceback(text, tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "OSError: no file named model.safetensors")
     monkeypatch.setattr(bundle, "subprocess", SimpleNamespace(run=lambda *_, **__: failed))
     with pytest.raises(ReloadError, match=r"does not load with transformers\.pipeline:\nOSError: no file named"):
-        prove(tmp_path, text.task, inputs(text), np.zeros((6, 3)), text.labels, PROBLEM)
+        prove(tmp_path, text.task, text.processor, inputs(text), np.zeros((6, 3)), text.labels)

@@ -227,7 +227,7 @@ def test_predict_labels_image_files_and_folders(command, runs, place):
         (("topics", "a cat", "--output", "out.txt"), "expected a .csv or .jsonl file"),
         (("colours", "gone.png"), "gone.png: no such file or folder"),
         (("colours", "empty.png"), "could not decode it (the file is empty (0 bytes))"),
-        (("colours", "."), "holds no image files"),
+        (("colours", "."), "holds no images"),
         (("nowhere", "a cat"), "no such Run"),
         (("../bert", "a cat"), "not a Run; expected smalldata/metrics.json"),
     ],
@@ -258,7 +258,7 @@ def test_list_names_all_there_is(command):
 def test_list_prints_each_technique_with_its_tasks_hooks_and_paper(command):
     _, output, _ = command("list", "techniques")
     lora = next(line for line in output.splitlines() if line.startswith("lora "))
-    assert "[image-classification, text-classification; hooks: model] https://arxiv.org/abs/2106.09685" in lora
+    assert "[all tasks; hooks: model] https://arxiv.org/abs/2106.09685" in lora
 
 
 def test_show_spells_out_every_default_and_the_hooks(command, place):

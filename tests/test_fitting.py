@@ -193,7 +193,8 @@ def test_class_weights_are_balanced_by_the_training_rows_or_as_named(train, weig
 def test_class_weights_of_several_labels_are_negatives_for_each_positive(train, weights_used):
     labels = [["a"]] * 6 + [["a", "b"]] * 2 + [[]] * 2
     many = {"text": [f"cat {n}" for n in range(10)], "label": labels}
-    train(objects={"train": many, "test": many}, class_weights="auto", train={"num_train_epochs": 1})
+    others = {"text": [f"dog {n}" for n in range(10)], "label": labels}
+    train(objects={"train": many, "test": others}, class_weights="auto", train={"num_train_epochs": 1})
     assert weights_used[0].tolist() == pytest.approx([2 / 8, 8 / 2])
 
 

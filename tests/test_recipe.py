@@ -10,6 +10,7 @@ import yaml
 from hf_smalldata.catalogue import recipe_files
 from hf_smalldata.errors import Problems, UserError
 from hf_smalldata.recipe import LARGEST_FILE_BYTES, Recipe, override, read_yaml
+from hf_smalldata.tasks import TASKS
 from hf_smalldata.techniques.peft.lora import Lora
 from hf_smalldata.techniques.transfer.freeze import Freeze
 
@@ -169,7 +170,7 @@ def test_an_empty_recipe_is_told_what_it_needs():
     with pytest.raises(Problems) as caught:
         Recipe.parse({})
     assert caught.value.problems == (
-        "task: missing; known: text-classification, image-classification",
+        "task: missing; known: " + ", ".join(TASKS),
         "data: missing; expected {name: …}",
         "model: missing; expected {name: …}",
     )
@@ -295,4 +296,4 @@ def test_every_recipe_of_the_package_parses_and_says_what_it_is(name):
 
 def test_there_are_recipes_for_each_task():
     tasks = {Recipe.read(file).task for file in recipe_files().values()}
-    assert tasks == {"text-classification", "image-classification"}
+    assert tasks == set(TASKS)

@@ -107,7 +107,8 @@ def bundled_tables(name: str, kind: str) -> dict[str, Table]:
     entry = _entry(name, BUNDLED_DATA, "data set")
     if entry.kind != kind:
         others = [other.name for other in BUNDLED_DATA.values() if other.kind == kind]
-        raise UserError(f"{name} holds {entry.kind} rows, the task reads {kind} rows; bundled {kind} rows: {others[0]}")
+        there = f"; bundled {kind} rows: {others[0]}" if others else f"; no {kind} rows are bundled"
+        raise UserError(f"{name} holds {entry.kind} rows, the task reads {kind} rows{there}")
     return _READERS[name](_installed(entry))
 
 

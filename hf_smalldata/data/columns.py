@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from hf_smalldata.data.modality import LABEL_NAMES, Kind, Modality, get_modality
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.table import Table, is_missing
 from hf_smalldata.errors import Problems, did_you_mean, listed
 
-Input = Literal["text", "image"]
-
-# Tiers: the first that a table has decides; two columns of one tier are a question for the user.
-TEXT_NAMES = (
-    ("text",),
-    ("sentence", "review", "content", "tweet", "question", "utterance", "comment", "body", "document", "article"),
-    ("message", "review_text", "text_clean", "description", "query", "post", "sequence", "premise", "sms"),
-    ("title", "headline", "subject", "summary"),
-)
-IMAGE_NAMES = (("image", "img", "picture"), ("image_path", "file_name", "filename", "image_file", "path", "file"))
-LABEL_NAMES = (
-    ("label", "labels"),
-    ("class", "category", "target", "intent", "sentiment", "y", "topic", "emotion", "coarse_label"),
-    ("rating", "score", "stars", "tag", "tags", "classes", "type", "genre", "polarity"),
-)
 _NEAR_LENGTH = 0.5  # a second text column of half the longest one's length is a rival
 _MOST_CLASSES = 100
 
@@ -39,13 +25,13 @@ class Columns:
     group: str | None = None
 
 
-def find_columns(tables: Mapping[str, Table], spec: DataSpec, kind: Input) -> Columns:
+def find_columns(tables: Mapping[str, Table], spec: DataSpec, kind: Kind) -> Columns:
     """Name the columns of a set by its training rows, and see that every split has them.
 
     Raises:
         Problems: columns that are missing, or that could be either; all of them at once.
     """
-    train = tables["train"]
+    train, modality = tables["train"], get_modality(kind)
     problems: list[str] = []
     given = {
         "data.input_column": (spec.input_column,),
@@ -59,10 +45,10 @@ def find_columns(tables: Mapping[str, Table], spec: DataSpec, kind: Input) -> Co
     label_names = tuple(name for name in given["data.label_column"] if name)
     input_name = spec.input_column
     if input_name is None:
-        input_name, problem = _guess_input(train, taken, kind)
+        input_name, problem = _guess_input(train, taken, modality)
         problems += [problem] if problem else []
     if not label_names:
-        label, problem = _guess_label(train, taken | {input_name or ""})
+        label, problem = _guess_label(train, taken | {input_name or ""}, modality)
         problems += [problem] if problem else []
         label_names = (label,) if label else ()
     if input_name in label_names:
@@ -97,22 +83,22 @@ def _near(name: str, found: Sequence[str]) -> bool:
     return "did you mean" in did_you_mean(name, found)  # the names themselves are already in the message
 
 
-def _guess_input(table: Table, taken: set[str], kind: Input) -> tuple[str | None, str | None]:
+def _guess_input(table: Table, taken: set[str], modality: Modality) -> tuple[str | None, str | None]:
     """The column, or the sentence that asks for it."""
     free = [name for name in table.columns if name not in taken]
-    named = _by_name(free, TEXT_NAMES if kind == "text" else IMAGE_NAMES)
-    if not named and kind == "text":
+    named = _by_name(free, modality.input_names)
+    if not named and modality.of_text:
         labels = _by_name(free, LABEL_NAMES)
         lengths = {name: _mean_length(table.columns[name]) for name in free if name not in labels}
         longest = max(lengths.values(), default=0.0)
         named = [name for name, length in lengths.items() if length and length >= _NEAR_LENGTH * longest]
-    return _only(named, kind, "data.input_column", table)
+    return _only(named, modality.kind, "data.input_column", table)
 
 
-def _guess_label(table: Table, taken: set[str]) -> tuple[str | None, str | None]:
+def _guess_label(table: Table, taken: set[str], modality: Modality) -> tuple[str | None, str | None]:
     free = [name for name in table.columns if name not in taken]
-    named = _by_name(free, LABEL_NAMES)
-    if not named:
+    named = _by_name(free, modality.label_names)
+    if not named and modality.kind != "tokens":  # a column of few values tags no words
         named = [name for name in free if _few_values(table.columns[name])]
     return _only(named, "label", "data.label_column", table)
 
@@ -153,7 +139,7 @@ def _few_values(cells: Sequence[Any]) -> bool:
     return 2 <= len(set(present)) <= min(_MOST_CLASSES, max(2, len(present) // 2))
 
 
-def find_input(table: Table, spec: DataSpec, kind: Input) -> str:
+def find_input(table: Table, spec: DataSpec, kind: Kind) -> str:
     """The input column of rows that need no label, as `find_columns` would name it.
 
     Raises:
@@ -164,7 +150,7 @@ def find_input(table: Table, spec: DataSpec, kind: Input) -> str:
             raise Problems(table.where, [f"data.input_column: {_absent(spec.input_column, table)}"])
         return spec.input_column
     labels = spec.label_column if isinstance(spec.label_column, tuple) else (spec.label_column,)
-    name, problem = _guess_input(table, {label for label in labels if label}, kind)
+    name, problem = _guess_input(table, {label for label in labels if label}, get_modality(kind))
     if name is None:
         raise Problems(table.where, [problem or "data.input_column: none of the columns looks like an input"])
     return name

@@ -1,4 +1,4 @@
-"""Readers of tabular files: .csv, .tsv, .json, .jsonl and .parquet, each to a Table or to one clear error."""
+"""Readers of files of many rows (.csv, .tsv, .json, .jsonl, .parquet, FASTA, CoNLL): a Table or one clear error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from hf_smalldata.data import delimited
+from hf_smalldata.data.conll import SUFFIXES as CONLL
+from hf_smalldata.data.conll import read_conll
+from hf_smalldata.data.modality import Kind
+from hf_smalldata.data.sequences import SUFFIXES as FASTA
+from hf_smalldata.data.sequences import read_fasta
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.table import Table, first_of, table_of_dataset
 from hf_smalldata.errors import Problems, UserError, listed
@@ -25,16 +30,22 @@ _BYTE_ORDER_MARKS = (  # utf-32's mark begins with utf-16's: longest first
 )
 
 
-def read_table(path: Path, spec: DataSpec) -> Table:
+def suffixes(kind: Kind) -> tuple[str, ...]:
+    """Endings of the files that hold many rows of a kind."""
+    more: dict[Kind, tuple[str, ...]] = {"tokens": CONLL, "sequence": FASTA}
+    return (*SUFFIXES, *more.get(kind, ()))
+
+
+def read_table(path: Path, spec: DataSpec, kind: Kind) -> Table:
     """Read one file; a row's id is `<file name>:<0-based row index>`.
 
     Raises:
         UserError: an ending we don't read, an empty file, another encoding, a broken line, no rows.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in suffixes(kind):
         raise UserError(
-            f"{path}: expected a file that ends in {listed(SUFFIXES)}, found {path.suffix or 'no ending'}; "
+            f"{path}: expected a file that ends in {listed(suffixes(kind))}, found {path.suffix or 'no ending'}; "
             "save the rows as a .csv with a header line such as text,label"
         )
     if path.stat().st_size == 0:
@@ -45,7 +56,11 @@ def read_table(path: Path, spec: DataSpec) -> Table:
         text = _decode(path, spec.encoding)
         if not text.strip():
             raise UserError(f"{path}: the file holds nothing but blank space; expected rows with a text and a label")
-        if suffix in (".csv", ".tsv"):
+        if kind == "tokens" and (suffix in CONLL or (suffix == ".tsv" and "\n\n" in text.strip())):
+            columns: dict[str, list[Any]] = dict(read_conll(text, path.name))
+        elif kind == "sequence" and suffix in FASTA:
+            columns = dict(read_fasta(text, path.name))
+        elif suffix in (".csv", ".tsv"):
             columns = delimited.read(text, path.name, delimited.given_delimiter(spec.delimiter, suffix))
         else:
             columns = _read_json(text, path.name, lines=suffix == ".jsonl")

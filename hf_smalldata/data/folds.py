@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,27 +17,30 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from hf_smalldata.data.holdout import key, units
+from hf_smalldata.data.holdout import key
 from hf_smalldata.data.load import Splits
-from hf_smalldata.data.sample import content_keys
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.data.strata import carried, class_names
+from hf_smalldata.data.ties import Together, bound
 from hf_smalldata.errors import UserError, listed
 
 _MOST_BINS = 10
 
 
-def folds(data: Splits, count: int, repeat: int, seed: int) -> list[Splits]:
+def folds(data: Splits, count: int, repeat: int, seed: int, together: Together = "near") -> list[Splits]:
     """Cut the training rows into `count` folds; result i tests fold i, trains on the others and validates on nothing.
 
     Stratified by class, so that single rows are spread evenly, to one row; multi-label by a row's set of labels, or its
     rarest label where few rows share the set; regression by quantiles of the values. Rows of one group, and rows of
-    identical input, stay in one fold. Folds depend on `seed`, `repeat` and the row ids, not on the order of the rows.
+    identical (or nearly identical) input, stay in one fold. Folds depend on `seed`, `repeat` and the row ids, not on
+    the order of the rows.
 
     Args:
         data: its training rows are cut; its validation and test rows are left out of the results.
         count: folds, 2 or more.
         repeat: other repeats of a seed cut anew.
         seed: as in `sample.split`.
+        together: as `data.keep_together`.
 
     Raises:
         UserError: fewer than two folds, or a class without a row (with groups: without a group) for each of them.
@@ -46,33 +49,22 @@ def folds(data: Splits, count: int, repeat: int, seed: int) -> list[Splits]:
         raise UserError(f"--folds: expected 2 folds or more, got {count}")
     train = data.train
     ids: list[str] = train["id"][:]
-    ties: list[Sequence[Hashable]] = [content_keys(train)]
-    if "group" in train.column_names:
-        ties.append(train["group"][:])
-    bound = units(ids, ties)
-    carried = _carried(train, data.problem_type)
-    _check_enough(bound, carried, data.labels, count)
-    fold = _deal(ids, _strata(train, carried, data.problem_type, count), bound, count, f"{seed}:folds:{repeat}")
+    units = bound(train, together)
+    classes = [list(row) for row in carried(train, data.problem_type)]
+    names = class_names(data.labels, data.problem_type)
+    _check_enough(units, classes, names, count)
+    fold = _deal(ids, _strata(train, classes, data.problem_type, count), units, count, f"{seed}:folds:{repeat}")
     return [
         replace(
             data,
             train=train.select(np.flatnonzero(fold != at)),
             validation=None,
             test=train.select(np.flatnonzero(fold == at)),
-            warnings=(*data.warnings, *_not_learnt(fold, at, carried, data.labels)),
+            warnings=(*data.warnings, *_not_learnt(fold, at, classes, names)),
             draws={},
         )
         for at in range(count)
     ]
-
-
-def _carried(train: Dataset, problem_type: ProblemType) -> list[list[int]]:
-    """Indices of the classes of each row: one, or any number for multi-label, or none for regression."""
-    if problem_type == "regression":
-        return [[] for _ in range(len(train))]
-    if problem_type == "multi_label_classification":
-        return [[at for at, on in enumerate(label) if on] for label in train["label"][:]]
-    return [[label] for label in train["label"][:]]
 
 
 def _check_enough(

@@ -6,27 +6,25 @@ With fifty rows each of them costs accuracy, so what can't be read is refused by
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Image, List, Value, concatenate_datasets
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 
 from hf_smalldata.data import labels
-from hf_smalldata.data.columns import Columns, Input, find_columns
-from hf_smalldata.data.images import check_images
+from hf_smalldata.data.columns import Columns, find_columns
+from hf_smalldata.data.modality import Kind, Modality, Read, get_modality
 from hf_smalldata.data.source import read_sources
 from hf_smalldata.data.spec import DataSpec, ProblemType
 from hf_smalldata.data.table import Table, is_missing, tables_of_objects
 from hf_smalldata.errors import UserError, listed
 
-_SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can write half a character; nothing else can
 _LABEL_FEATURES = {
     "single_label_classification": Value("int64"),
     "multi_label_classification": List(Value("float32")),
     "regression": Value("float64"),
+    "token_classification": List(Value("int64")),
 }
 
 
@@ -53,14 +51,12 @@ class Splits:
     draws: Mapping[int, Dataset] = field(default_factory=dict)
 
 
-def load(
-    spec: DataSpec, input_column: Input, problem_type_override: ProblemType | None = None, objects: Any = None
-) -> Splits:
+def load(spec: DataSpec, kind: Kind, problem_type_override: ProblemType | None = None, objects: Any = None) -> Splits:
     """Read a data set; nothing is held out or drawn yet (see `sample`).
 
     Args:
         spec: the source and how to read it.
-        input_column: what the task reads.
+        kind: what the task reads.
         problem_type_override: goes before `spec.problem_type`.
         objects: rows in memory instead of the source: a DataFrame, a Dataset or a dict of lists (training rows), or a
             DatasetDict / dict of these by split name. `spec.name` then only names the set.
@@ -68,29 +64,32 @@ def load(
     Raises:
         UserError: something a user can mend, in one message.
     """
-    tables = read_sources(spec, input_column) if objects is None else tables_of_objects(objects)
+    spec = spec.model_copy(update={"problem_type": problem_type_override or spec.problem_type})
+    modality = get_modality(kind)
+    tables = read_sources(spec, kind) if objects is None else tables_of_objects(objects)
     if "train" not in tables:
         raise UserError(f"expected training rows, found only {listed(sorted(tables))}")
     warnings = [warning for table in tables.values() for warning in table.warnings]
-    columns = find_columns(tables, spec, input_column)
-    cells = {split: _label_cells(table, columns, spec) for split, table in tables.items()}
+    columns = find_columns(tables, spec, kind)
+    cells = {split: _label_cells(table, columns, spec, kind) for split, table in tables.items()}
     kept: dict[str, list[int]] = {}
     for split, table in list(tables.items()):
         kept[split], dropped = _complete_rows(table, columns, cells[split], split)
         warnings += dropped
         if not kept[split]:  # a test split without labels, as benchmarks publish
             del kept[split], tables[split], cells[split]
+    inputs: dict[str, Dataset] = {}
+    for split, table in tables.items():
+        inputs[split], changed = _inputs(table, columns, kept[split], modality, spec)
+        warnings += changed + modality.check(inputs[split], table.where)
     present = {split: [cells[split][row] for row in rows] for split, rows in kept.items()}
     names = tables["train"].label_names.get(columns.labels[0]) if len(columns.labels) == 1 else columns.labels
-    targets = labels.encode(present, " + ".join(columns.labels), names, problem_type_override or spec.problem_type)
-    _check_problem_type(targets, problem_type_override or spec.problem_type)
+    targets = modality.targets(inputs, present, " + ".join(columns.labels), names, spec)
+    _check_problem_type(targets, spec.problem_type)
+    groups = {split: _groups(rows, tables[split], columns, kept[split], modality) for split, rows in inputs.items()}
     rows = {
-        split: _dataset(table, columns, kept[split], targets.by_split[split], targets.problem_type, input_column)
-        for split, table in tables.items()
+        split: _dataset(inputs[split], targets.by_split[split], targets.problem_type, groups[split]) for split in tables
     }
-    if input_column == "image":
-        for split, split_rows in rows.items():
-            check_images(split_rows["image"], split_rows["id"], tables[split].where)
     return Splits(
         train=rows["train"],
         validation=rows.get("validation"),
@@ -101,14 +100,14 @@ def load(
     )
 
 
-def _label_cells(table: Table, columns: Columns, spec: DataSpec) -> Sequence[Any]:
+def _label_cells(table: Table, columns: Columns, spec: DataSpec, kind: Kind) -> Sequence[Any]:
     """One label cell a row, None where the label is missing."""
     if len(columns.labels) > 1:
         return labels.columns_to_lists({n: table.columns[n] for n in columns.labels}, table.ids, table.where)
     cells = table.columns[columns.labels[0]]
     if spec.label_separator is not None:
         return labels.split_cells(cells, spec.label_separator)
-    if columns.labels[0] in table.label_names:  # benchmarks write -1 where they hide the label
+    if columns.labels[0] in table.label_names and kind != "tokens":  # benchmarks write -1 where they hide the label
         return [None if cell == -1 else cell for cell in cells]
     return cells
 
@@ -145,60 +144,27 @@ def _check_problem_type(targets: labels.Targets, wanted: ProblemType | None) -> 
         raise UserError(f"data.problem_type is {wanted}, the labels are {targets.problem_type}; correct one of them")
 
 
-def _dataset(
-    table: Table, columns: Columns, rows: list[int], targets: list[Any], problem_type: ProblemType, kind: Input
-) -> Dataset:
-    ids = [table.ids[row] for row in rows]
-    data: dict[str, list[Any]] = {"id": ids}
-    features: dict[str, Any] = {"id": Value("string")}
-    if kind == "text":
-        for name, column in (("text", columns.input), ("text_pair", columns.pair)):
-            if column is not None:
-                data[name] = _texts(table, column, rows)
-                features[name] = Value("string")
-    data["label"] = targets
-    features["label"] = _LABEL_FEATURES[problem_type]
-    if columns.group is not None:
-        cells = table.columns[columns.group]
-        group = [cells[row] for row in rows] if len(rows) < len(table.ids) else list(cells)
-        # a row without a group stands alone
-        data["group"] = [row_id if is_missing(cell) else str(cell) for cell, row_id in zip(group, ids, strict=True)]
-        features["group"] = Value("string")
-    dataset = Dataset.from_dict(data, features=Features(features))
-    if kind == "text":
-        return dataset
-    order = ["id", "image", *(name for name in features if name != "id")]
-    return concatenate_datasets([dataset, _images(table, columns.input, rows)], axis=1).select_columns(order)
+def _inputs(table: Table, columns: Columns, rows: list[int], modality: Modality, spec: DataSpec) -> Read:
+    """Ids and input columns of the rows that are kept."""
+    ids = Dataset.from_dict({"id": [table.ids[row] for row in rows]}, features=Features({"id": Value("string")}))
+    made, changed = modality.inputs(table, columns.input, columns.pair, rows, spec)
+    return concatenate_datasets([ids, made], axis=1), changed
 
 
-def _texts(table: Table, column: str, rows: Sequence[int]) -> list[str]:
-    cells = list(table.columns[column])
-    strange = {type(cells[row]).__name__ for row in rows if isinstance(cells[row], (list, dict, bytes, bytearray))}
-    if strange:
-        raise UserError(f"{table.where}: expected texts in column '{column}', found {listed(sorted(strange))}")
-    texts = [str(cells[row]) for row in rows]
-    torn = [table.ids[row] for row, text in zip(rows, texts, strict=True) if _SURROGATES.search(text)]
-    if torn:
-        raise UserError(
-            f"{table.where}: '{column}' holds halves of characters (\\ud800 to \\udfff) in {listed(torn)}; mend it"
-        )
-    return texts
+def _groups(inputs: Dataset, table: Table, columns: Columns, rows: list[int], modality: Modality) -> list[str] | None:
+    """The group of each row: of the column that is given, else what the inputs carry themselves."""
+    if columns.group is None:
+        return modality.groups(inputs)
+    cells = table.columns[columns.group]
+    group = [cells[row] for row in rows] if len(rows) < len(table.ids) else list(cells)
+    # a row without a group stands alone
+    return [row_id if is_missing(cell) else str(cell) for cell, row_id in zip(group, inputs["id"][:], strict=True)]
 
 
-def _images(table: Table, column: str, rows: Sequence[int]) -> Dataset:
-    """The image column alone, undecoded; relative paths are taken from the folder of the file that names them."""
-    if table.dataset is not None and table.folder is None:
-        chosen = table.dataset.select_columns([column])
-        chosen = chosen if column == "image" else chosen.rename_column(column, "image")
-        return (chosen if len(rows) == len(chosen) else chosen.select(rows)).cast_column("image", Image(decode=False))
-    cells = list(table.columns[column])
-    encoder = Image()
-    values = [encoder.encode_example(_absolute(cells[row], table.folder)) for row in rows]
-    paths = [value if isinstance(value, Mapping) else {"bytes": None, "path": value} for value in values]
-    return Dataset.from_dict({"image": paths}, features=Features({"image": Image(decode=False)}))
-
-
-def _absolute(cell: Any, folder: Path | None) -> Any:
-    if isinstance(cell, Mapping) and cell.get("bytes") is None and cell.get("path") is not None:
-        cell = cell["path"]
-    return str(folder / cell) if isinstance(cell, (str, Path)) and folder is not None else cell
+def _dataset(inputs: Dataset, targets: list[Any], problem_type: ProblemType, groups: Sequence[str] | None) -> Dataset:
+    """Ids, inputs, labels and groups."""
+    data: dict[str, Sequence[Any]] = {"label": targets}
+    features: dict[str, Any] = {"label": _LABEL_FEATURES[problem_type]}
+    if groups is not None:
+        data["group"], features["group"] = groups, Value("string")
+    return concatenate_datasets([inputs, Dataset.from_dict(data, features=Features(features))], axis=1)

@@ -12,8 +12,8 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hf_smalldata.data.images import read_bytes
 from hf_smalldata.data.load import Splits
+from hf_smalldata.data.modality import modality_of
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.errors import Problems, UserError, listed
 
@@ -120,22 +120,20 @@ def contents(rows: Dataset | None, splits: Splits) -> dict[str, str]:
     """sha256 of input and label by row id. Labels go in by name: a class more does not change the other rows."""
     if rows is None or not len(rows):
         return {}
-    if "image" in rows.column_names:
-        inputs = [hashlib.sha256(read_bytes(value)).hexdigest() for value in rows["image"]]
-    else:
-        pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else [None] * len(rows)
-        inputs = [json.dumps([text, pair]) for text, pair in zip(rows["text"][:], pairs, strict=True)]
-    labels = [_label_names(label, splits.labels) for label in rows["label"][:]]
+    inputs = modality_of(rows).contents(rows)
+    labels = [_label_names(label, splits) for label in rows["label"][:]]
     return {
         row_id: hashlib.sha256(json.dumps([given, label]).encode()).hexdigest()
         for row_id, given, label in zip(rows["id"][:], inputs, labels, strict=True)
     }
 
 
-def _label_names(label: Any, names: tuple[str, ...]) -> Any:
+def _label_names(label: Any, splits: Splits) -> Any:
+    if splits.problem_type == "token_classification":
+        return [splits.labels[tag] for tag in label]
     if isinstance(label, list):
-        return [name for name, on in zip(names, label, strict=True) if on]
-    return names[label] if names else label
+        return [name for name, on in zip(splits.labels, label, strict=True) if on]
+    return splits.labels[label] if splits.labels else label
 
 
 def _sha(rows: Mapping[str, str]) -> str:

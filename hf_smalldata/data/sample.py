@@ -5,19 +5,19 @@ A draw of 4 labels a class lies inside the draw of 8 with the same seed, so a le
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from hf_smalldata.data.holdout import hold_out, key, units
-from hf_smalldata.data.images import read_bytes
+from hf_smalldata.data.holdout import hold_out, key
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import apply_rows, rows_record
 from hf_smalldata.data.spec import DataSpec, ProblemType
+from hf_smalldata.data.strata import carried, class_names
+from hf_smalldata.data.ties import bound, without_leaks
 from hf_smalldata.errors import UserError, listed
 
 __all__ = ["apply_rows", "draw", "draw_for", "rows_record", "split", "split_validation"]
@@ -35,24 +35,25 @@ def split(splits: Splits, spec: DataSpec) -> Splits:
     Raises:
         UserError: nothing can be held out, e.g. because all rows are one group.
     """
+    splits = without_leaks(splits, spec.keep_together)
     if splits.test is None:
-        splits = _held_out(splits, "test", spec.test_fraction, spec.split_seed)
+        splits = _held_out(splits, "test", spec.test_fraction, spec)
     return split_validation(splits, spec)
 
 
 def split_validation(splits: Splits, spec: DataSpec) -> Splits:
     """Hold validation rows out of the training rows where they are asked for and the source has none; as in `split`."""
     if splits.validation is None and spec.validation_fraction > 0:
-        return _held_out(splits, "validation", spec.validation_fraction, spec.split_seed)
+        return _held_out(splits, "validation", spec.validation_fraction, spec)
     return splits
 
 
 def draw(train: Dataset, spec: DataSpec, labels: tuple[str, ...], problem_type: ProblemType, seed: int) -> Dataset:
     """The training rows of one seed: `labels_per_class` rows a class, a `fraction` of them, or all, in their own order.
 
-    Draws of one seed are nested. For multi-label sets `labels_per_class` takes that many rows which carry
-    the label, for each label, so common labels have more. A class without any training row is passed over (`load` has
-    warned of it).
+    Draws of one seed are nested. For multi-label sets `labels_per_class` takes that many rows which carry the label,
+    for each label, so common labels have more; for tokens sentences until that many entities of each type are there. A
+    class without any training row is passed over (`load` has warned of it).
 
     Raises:
         UserError: a class has fewer rows than `labels_per_class`; it lists them all with their counts.
@@ -63,15 +64,16 @@ def draw(train: Dataset, spec: DataSpec, labels: tuple[str, ...], problem_type: 
         raise UserError("data.labels_per_class needs classes, and this is regression; use data.fraction")
     ids: list[str] = train["id"][:]
     order = sorted(range(len(ids)), key=lambda row: key(seed, ids[row]))
-    members: dict[Hashable, list[int]] = {}
+    members: dict[int, list[int]] = {}
     by_class = spec.labels_per_class is not None or problem_type == "single_label_classification"
-    strata = _classes(train, problem_type) if by_class else [[0]] * len(ids)
+    strata: Sequence[Mapping[int, int]] = carried(train, problem_type) if by_class else [{0: 1}] * len(ids)
     for row in order:
         for stratum in strata[row]:
             members.setdefault(stratum, []).append(row)
     if spec.labels_per_class is not None:
-        _check_enough(members, spec.labels_per_class, labels)
-    chosen = {row for rows in members.values() for row in rows[: _share(len(rows), spec)]}
+        has = {stratum: sum(strata[row][stratum] for row in rows) for stratum, rows in members.items()}
+        _check_enough(has, spec.labels_per_class, class_names(labels, problem_type))
+    chosen = {row for stratum, rows in members.items() for row in _first(rows, strata, stratum, spec)}
     return train.select(sorted(chosen))
 
 
@@ -88,29 +90,15 @@ def draw_for(splits: Splits, spec: DataSpec, seed: int) -> Dataset:
     return splits.draws[seed]
 
 
-def content_keys(rows: Dataset) -> list[bytes]:
-    """Digests that are equal for equal inputs: text (and pair) but for blanks, or an image file's bytes."""
-    if "image" in rows.column_names:
-        inputs = (read_bytes(value) for value in rows["image"])
-    else:
-        pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else [""] * len(rows)
-        texts = zip(rows["text"][:], pairs, strict=True)
-        inputs = ("\0".join(" ".join(part.split()) for part in parts).encode() for parts in texts)
-    return [hashlib.sha256(content).digest() for content in inputs]
-
-
-def _held_out(splits: Splits, name: str, fraction: float, seed: int) -> Splits:
+def _held_out(splits: Splits, name: str, fraction: float, spec: DataSpec) -> Splits:
     train = splits.train
     ids: list[str] = train["id"][:]
     count = max(1, round(fraction * len(ids)))
     strata = _strata(train, splits.problem_type, count)
-    ties: list[Sequence[Hashable]] = [content_keys(train)]
-    if "group" in train.column_names:
-        ties.append(train["group"][:])
-    bound = units(ids, ties)
-    rows = hold_out(ids, strata, bound, count, f"{seed}:{name}")
+    together = bound(train, spec.keep_together)
+    rows = hold_out(ids, strata, together, count, f"{spec.split_seed}:{name}")
     if not rows:
-        largest = max(map(len, bound))
+        largest = max(map(len, together))
         raise UserError(
             f"expected to hold {count} {name} rows out of {len(ids)} training rows, found none that could go: "
             f"the largest group of rows that stay together has {largest}, and each class keeps a training row; "
@@ -125,34 +113,29 @@ def _held_out(splits: Splits, name: str, fraction: float, seed: int) -> Splits:
 def _left_out_classes(strata: Sequence[Sequence[int]], rows: set[int], splits: Splits, name: str) -> list[str]:
     held = {stratum for row in rows for stratum in strata[row]}
     missing = sorted({stratum for row in strata for stratum in row} - held) if splits.labels else []
-    names = [splits.labels[stratum] for stratum in missing]
+    names = [class_names(splits.labels, splits.problem_type)[stratum] for stratum in missing]
     return [f"no {name} row could be held out for {listed(names)}: too few rows, kept for training"] if names else []
 
 
 def _strata(train: Dataset, problem_type: ProblemType, count: int) -> Sequence[Sequence[int]]:
     """Classes a row; for regression the tenth of the values that it lies in, coarser where that is under a row each."""
     if problem_type != "regression":
-        return _classes(train, problem_type)
+        return [list(row) for row in carried(train, problem_type)]
     values = np.asarray(train["label"][:])
     edges = np.quantile(values, np.linspace(0, 1, min(_MOST_BINS, count) + 1)[1:-1])
     return [[int(stratum)] for stratum in np.searchsorted(edges, values, side="right")]
 
 
-def _classes(train: Dataset, problem_type: ProblemType) -> Sequence[Sequence[int]]:
-    if problem_type == "multi_label_classification":
-        return [[at for at, on in enumerate(label) if on] for label in train["label"][:]]
-    return [[label] for label in train["label"][:]]
+def _first(rows: Sequence[int], counts: Sequence[Mapping[int, int]], stratum: int, spec: DataSpec) -> Sequence[int]:
+    """The rows drawn out of those of a class, in order; more with a larger budget, so draws are nested."""
+    if spec.labels_per_class is None:
+        return rows[: max(1, int((spec.fraction or 1.0) * len(rows) + 0.5))]
+    reached = np.cumsum([counts[row].get(stratum, 1) for row in rows])
+    return rows[: int(np.searchsorted(reached, spec.labels_per_class)) + 1]
 
 
-def _share(count: int, spec: DataSpec) -> int:
-    """Rows drawn out of `count` of a class; it grows with the budget, so draws are nested."""
-    if spec.labels_per_class is not None:
-        return spec.labels_per_class
-    return max(1, int((spec.fraction or 1.0) * count + 0.5))
-
-
-def _check_enough(members: dict[Hashable, list[int]], wanted: int, labels: tuple[str, ...]) -> None:
-    few = [f"{name} {len(members[at])}" for at, name in enumerate(labels) if 0 < len(members.get(at, ())) < wanted]
+def _check_enough(has: Mapping[int, int], wanted: int, labels: tuple[str, ...]) -> None:
+    few = [f"{name} {has[at]}" for at, name in enumerate(labels) if 0 < has.get(at, 0) < wanted]
     if few:
         raise UserError(
             f"data.labels_per_class is {wanted}, these classes have fewer training rows: {listed(few)}; "

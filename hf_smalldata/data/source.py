@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hf_smalldata.data import bundled, files, hub, images
-from hf_smalldata.data.columns import Input
+from hf_smalldata.data import bundled, class_folders, files, hub
+from hf_smalldata.data.modality import Kind, get_modality
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.table import SPLIT_NAMES, Table, split_of
 from hf_smalldata.errors import Problems, UserError, did_you_mean, listed
@@ -20,7 +20,7 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _NO_DATA_ENDINGS = (".txt", ".xlsx", ".xls", ".zip", ".gz", ".tar", ".arrow", ".yaml", ".yml", ".xml")
 
 
-def read_sources(spec: DataSpec, kind: Input) -> Tables:
+def read_sources(spec: DataSpec, kind: Kind) -> Tables:
     """Tables by split name: all of `name`, then the splits that name a source of their own.
 
     `validation: dev` beside `name` takes that split of `name`; a split so taken serves no second purpose.
@@ -48,7 +48,7 @@ def read_sources(spec: DataSpec, kind: Input) -> Tables:
     return _with_unique_ids({split: tables[split] for split in SPLIT_NAMES if split in tables})
 
 
-def read(source: str, spec: DataSpec, kind: Input, alone: bool = False) -> Tables:
+def read(source: str, spec: DataSpec, kind: Kind, alone: bool = False) -> Tables:
     """Everything one source holds, by split.
 
     Args:
@@ -64,7 +64,7 @@ def read(source: str, spec: DataSpec, kind: Input, alone: bool = False) -> Table
     if path.exists() and not os.access(path, os.R_OK):
         raise UserError(f"{path}: may not be read by this user; change its permissions")
     if path.is_file():
-        return {"train": replace(files.read_table(path, spec), origin=path.resolve())}
+        return {"train": replace(files.read_table(path, spec, kind), origin=path.resolve())}
     if path.is_dir():
         return _read_folder(path, spec, kind, alone)
     if _looks_like_path(source):
@@ -72,7 +72,7 @@ def read(source: str, spec: DataSpec, kind: Input, alone: bool = False) -> Table
     return hub.read_hub(source, spec.config, spec.revision)
 
 
-def _of_split(value: str, whole: Mapping[str, Table], spec: DataSpec, kind: Input) -> Table | None:
+def _of_split(value: str, whole: Mapping[str, Table], spec: DataSpec, kind: Kind) -> Table | None:
     """The split of `name` that `value` names, or None when it names a source."""
     split = split_of(value) if whole else None
     if split is None or Path(value).exists():
@@ -93,28 +93,29 @@ def _one(tables: Tables, split: str, source: str) -> Table:
     )
 
 
-def _read_folder(folder: Path, spec: DataSpec, kind: Input, alone: bool) -> Tables:
-    """Files such as train.csv and test.csv, else (for images) class folders."""
+def _read_folder(folder: Path, spec: DataSpec, kind: Kind, alone: bool) -> Tables:
+    """Files such as train.csv and test.csv, else (for images and sounds) class folders."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         split = split_of(path.stem)
-        if path.is_file() and path.suffix.lower() in files.SUFFIXES and split is not None:
+        if path.is_file() and path.suffix.lower() in files.suffixes(kind) and split is not None:
             found.setdefault(split, []).append(path)
     double = [f"{split}: {listed([path.name for path in paths])}" for split, paths in found.items() if len(paths) > 1]
     if double:
         raise Problems(f"{folder} (expected one file a split; name it as data.train, data.test, ...)", double)
     if found:
         return {
-            split: replace(files.read_table(paths[0], spec), origin=paths[0].resolve())
+            split: replace(files.read_table(paths[0], spec, kind), origin=paths[0].resolve())
             for split, paths in found.items()
         }
-    if kind == "image":
+    modality = get_modality(kind)
+    if modality.a_file_each:
         if alone and not any(split_of(path.name) for path in folder.iterdir() if path.is_dir()):
-            return {"train": images.read_classes(folder, folder.parent)}
-        return images.read_folder(folder)
+            return {"train": class_folders.read_classes(folder, folder.parent, kind, modality.accepts)}
+        return class_folders.read_folder(folder, kind, modality.accepts)
     names = sorted(path.name for path in folder.iterdir())
     raise UserError(
-        f"{folder}: expected files such as train.csv and test.csv ({listed(files.SUFFIXES)}), "
+        f"{folder}: expected files such as train.csv and test.csv ({listed(files.suffixes(kind))}), "
         f"found {listed(names) or 'nothing'}; to read one file, name it"
     )
 

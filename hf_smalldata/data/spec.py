@@ -6,7 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+# The first three are transformers' own; transformers has no name for the fourth, a class for each token.
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression", "token_classification"]
+
+
+class Window(BaseModel):
+    """Which grey values are shown: `center` - `width` / 2 becomes black, `center` + `width` / 2 white."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    center: float
+    width: float = Field(gt=0)
 
 
 class DataSpec(BaseModel):
@@ -26,6 +36,7 @@ class DataSpec(BaseModel):
     label_separator: str | None = None  # 'a;b' in one cell means multi-label
     problem_type: ProblemType | None = None  # as in a transformers config; guessed from the labels when not given
     group: str | None = None  # rows that share this column's value stay in one split
+    keep_together: Literal["near", "equal"] = "near"  # inputs that stay in one split: near-duplicates, or equal ones
     delimiter: str | None = None  # of csv files; found when not given
     encoding: str = "utf-8"
     labels_per_class: PositiveInt | None = None  # draw this many training rows a class
@@ -33,6 +44,10 @@ class DataSpec(BaseModel):
     test_fraction: float = Field(default=0.2, gt=0, lt=1)  # held out when the source has no test rows
     validation_fraction: float = Field(default=0.0, ge=0, lt=1)  # held out of the training rows
     split_seed: int = 0  # of the held-out rows; `seeds` draw the training rows
+    tag_scheme: Literal["IOB1", "IOB2", "BILOU", "IOBES", "IO"] | None = None  # of token tags; found when not given
+    broken_tags: Literal["refuse", "repair"] = "refuse"  # tags against their scheme, spans that cut a word
+    alphabet: Literal["dna", "rna", "protein"] | None = None  # of sequences; found when not given
+    window: Window | None = None  # of medical and 16-bit images; DICOM files bring their own
     class_weights: Literal["none", "auto"] | dict[str, float] = "none"
     rows: str | None = None  # rows.json of a Run: use exactly its splits and draws
 

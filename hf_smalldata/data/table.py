@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, List, Value
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Image, IterableDataset, List, Value
 
 from hf_smalldata.errors import UserError, listed
 
@@ -18,6 +18,9 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
+
+
+FILE = {"bytes": Value("binary"), "path": Value("string")}  # a sound of a row; one of them is None
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Table:
         columns: cells by column name, each as long as `ids`.
         label_names: class names of the columns that hold class indices (a Hub dataset's ClassLabel).
         folder: what relative image paths are relative to; the working directory when None.
-        dataset: the rows themselves where they came as a Dataset, so that images need not pass through memory.
+        dataset: the rows themselves where they came as a Dataset, so that files need not pass through memory.
         origin: the file or folder it was read from, to tell when two splits are one.
         warnings: what reading it left out.
     """
@@ -66,10 +69,12 @@ def first_of(problems: Sequence[str], most: int = 20) -> list[str]:
 
 
 def table_of_dataset(rows: Dataset, where: str, prefix: str) -> Table:
-    """A Dataset as a Table; images stay undecoded, ids are `<prefix>:<index>`."""
+    """A Dataset as a Table; images and sounds stay undecoded, ids are `<prefix>:<index>`."""
     for name, feature in rows.features.items():
         if isinstance(feature, Image):
             rows = rows.cast_column(name, Image(decode=False))
+        if isinstance(feature, Audio):  # which needs FFmpeg's libraries even where it decodes nothing
+            rows = rows.cast_column(name, FILE)
     return Table(
         where=where,
         ids=[f"{prefix}:{index}" for index in range(len(rows))],

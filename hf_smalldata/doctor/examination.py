@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.modality import Modality
-from hf_smalldata.data.ties import near_duplicates
+from hf_smalldata.data.ties import near_duplicates, remember
 from hf_smalldata.doctor import files, giveaways, labels, texts, twins
 from hf_smalldata.doctor.findings import Finding, Report, fine
 from hf_smalldata.doctor.lengths import Lengths, judged, lengths
@@ -74,6 +74,8 @@ def _of_files(data: Sample, model: Lengths | None) -> tuple[Sample, list[Finding
     """Rows that can be read, and what was found."""
     pool = data.pool()
     facts, numbers = files.look(data.modality.kind, pool)
+    if all(each.unreadable is None for each in facts):
+        remember(data.modality.contents(pool), numbers)
     by_id = dict(zip(pool["id"][:], facts, strict=True))
     near_by_id = dict(zip(by_id, numbers, strict=True))
     found = [files.unreadable(by_id)]

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hf_smalldata.errors import listed
+
 # fail: a figure would be false, or training is impossible. warn: a figure stands, but a person should look.
 Level = Literal["pass", "warn", "fail"]
 LEVELS: tuple[Level, ...] = ("pass", "warn", "fail")
@@ -30,6 +32,11 @@ class Finding:
     ids: tuple[str, ...] = ()
     advice: str = ""
     drops: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def told(self) -> str:
+        """In one sentence: what was found, in which rows, and what to do."""
+        rows = f" ({listed(self.ids)})" if self.ids else ""
+        return f"{self.name}: {self.sentence}{rows}" + (f"; {self.advice}" if self.advice else "")
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -17,10 +17,15 @@ from scipy.sparse import csr_array, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from hf_smalldata.data.images import open_image
+from hf_smalldata.data.modalities.image import Images
+from hf_smalldata.data.modality import modality_of
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import require
+from hf_smalldata.evaluation.arrays import ragged
+from hf_smalldata.evaluation.audio_features import audio_features
+from hf_smalldata.evaluation.entities import lexicon
 from hf_smalldata.evaluation.intervals import Array
+from hf_smalldata.evaluation.sequence_features import sequence_features
 
 # Rows have length 1 (per feature block), so a weak penalty is needed before a handful of rows can be told apart: at the
 # default of 1 all probabilities stay near the prior. 10 is the usual setting for TF-IDF rows of length 1, and the same
@@ -35,33 +40,40 @@ FeatureMaker = Callable[[Dataset, Dataset], tuple[Any, Any]]  # train, test -> (
 
 
 def baselines(
-    task_name: str, train: Dataset, test: Dataset, num_labels: int, problem_type: ProblemType, seed: int = 0
+    train: Dataset, test: Dataset, num_labels: int, problem_type: ProblemType, seed: int = 0
 ) -> dict[str, Array]:
-    """Predictions of every baseline that fits the task, by name, on the test rows in order.
+    """Predictions of every baseline that fits the rows, by name, on the test rows in order.
 
     Args:
-        task_name: the Hub's pipeline tag. Text and image classification get a linear model on plain features; every
-            other task gets the constant prediction alone.
-        train: labelled rows with `label`, and `text` (`text_pair`) or `image`. One row a class is enough,
-            and a class without rows keeps its smoothed prior.
+        train: labelled rows, of any modality. One row a class is enough, and a class without rows keeps its smoothed
+            prior.
         test: rows with the same columns; their labels are not read.
         num_labels: C; 1 for regression.
         problem_type: as in a transformers config.
         seed: handed to the learners. The solvers used are deterministic, so today it changes nothing.
 
     Returns:
-        Probabilities (M, C), or values (M,) for regression.
+        Probabilities (M, C), or values (M,) for regression; for tokens (M,) of probabilities (words, C).
     """
+    if problem_type == "token_classification":
+        return _of_tokens(train, test, num_labels)
     labels = np.asarray(list(train["label"]), dtype=np.float64)
     constant = _constant(labels, num_labels, problem_type)
     regression = problem_type == "regression"
     result = {"training mean" if regression else "majority class": np.repeat(constant, len(test), axis=0)}
-    if task_name in _FEATURES:
-        features, make = _FEATURES[task_name]
-        inputs = make(train, test)
-        learner = "ridge regression" if regression else "logistic regression"
-        result[f"{features} + {learner}"] = _linear(*inputs, labels, constant, problem_type, seed)
+    features, make = _FEATURES[modality_of(train).kind]
+    inputs = make(train, test)
+    learner = "ridge regression" if regression else "logistic regression"
+    result[f"{features} + {learner}"] = _linear(*inputs, labels, constant, problem_type, seed)
     return result
+
+
+def _of_tokens(train: Dataset, test: Dataset, num_labels: int) -> dict[str, Array]:
+    """No entity anywhere, and the entities that training names, found by heart."""
+    known = lexicon(train["tokens"][:], train["label"][:], test["tokens"][:])
+    nothing = [np.zeros(len(words), dtype=np.int64) for words in test["tokens"][:]]
+    sure = np.eye(num_labels)
+    return {"no entity": ragged([sure[tags] for tags in nothing]), "lexicon": ragged([sure[tags] for tags in known])}
 
 
 def text_features(train: Dataset, test: Dataset) -> tuple[csr_array, csr_array]:
@@ -89,7 +101,7 @@ def image_features(train: Dataset, test: Dataset) -> tuple[Array, Array]:
     """Colour and shape (N, d) of images: see `colour_and_hog`."""
 
     def features(rows: Dataset) -> Array:
-        return np.stack([colour_and_hog(open_image(image)) for image in rows["image"]])
+        return np.stack([colour_and_hog(Images().shown(row)) for row in rows])
 
     return features(train), features(test)
 
@@ -114,8 +126,10 @@ def colour_and_hog(image: Image.Image) -> Array:
 
 
 _FEATURES: dict[str, tuple[str, FeatureMaker]] = {
-    "text-classification": ("TF-IDF", text_features),
-    "image-classification": ("colour + HOG", image_features),
+    "text": ("TF-IDF", text_features),
+    "image": ("colour + HOG", image_features),
+    "audio": ("log-mel statistics", audio_features),
+    "sequence": ("k-mers", sequence_features),
 }
 
 

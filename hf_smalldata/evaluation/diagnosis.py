@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.data.strata import class_names
+from hf_smalldata.evaluation.entities import per_type, worst_sentences
 from hf_smalldata.evaluation.intervals import Array, wilson
 from hf_smalldata.evaluation.weighted import THRESHOLD
 
@@ -37,8 +39,13 @@ def diagnose(
         problem_type: as in a transformers config.
 
     Returns:
-        per_class, confusion, reliability (None but for single-label problems) and errors.
+        per_class (tokens: of each type of entity), confusion, reliability (None but for single-label problems), errors.
     """
+    if problem_type == "token_classification":
+        types, truth = class_names(labels, problem_type), list(np.asarray(references, dtype=object))
+        tags = [each.argmax(-1) for each in np.asarray(probabilities, dtype=object)]
+        found, errors = per_type(tags, truth, types), worst_sentences(ids, tags, truth, types)
+        return {"per_class": found, "confusion": None, "reliability": None, "errors": errors}
     single = problem_type == "single_label_classification"
     predicted = np.asarray(probabilities).argmax(axis=-1)
     return {

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hf_smalldata.evaluation.intervals import Array, Interval, Statistic, bootstrap, wilson
 
-Tags = Sequence[int] | NDArray[np.int64]  # of one sentence
+Tags = Sequence[int] | np.ndarray[Any, Any]  # of one sentence
+Sentences = Sequence[Tags] | np.ndarray[Any, Any]
 Entity = tuple[int, int, int]  # first token, token after the last, type
 
 _RIGHT, _PREDICTED, _TRUE = range(3)
@@ -36,39 +37,39 @@ def entities(tags: Tags) -> list[Entity]:
     return found
 
 
-def counts(predicted: Sequence[Tags], references: Sequence[Tags]) -> Array:
+def counts(predicted: Sentences, references: Sentences) -> Array:
     """(N, 3): entities that are right, predicted and true, a sentence."""
     return np.array(
         [[len(given & true), len(given), len(true)] for given, true in _pairs(predicted, references)], dtype=np.float64
     ).reshape(-1, 3)
 
 
-def entity_f1(predictions: Sequence[Tags], references: Sequence[Tags]) -> Statistic:
+def entity_f1(predictions: Sentences, references: Sentences) -> Statistic:
     """2 right / (predicted + true) entities; 0 where none is predicted and none true."""
     counted = counts(predictions, references)
     return _ratio_of(2 * counted[:, _RIGHT], counted[:, _PREDICTED] + counted[:, _TRUE])
 
 
-def entity_precision(predictions: Sequence[Tags], references: Sequence[Tags]) -> Statistic:
+def entity_precision(predictions: Sentences, references: Sentences) -> Statistic:
     """Share of predicted entities that are right; 0 where none is predicted."""
     counted = counts(predictions, references)
     return _ratio_of(counted[:, _RIGHT], counted[:, _PREDICTED])
 
 
-def entity_recall(predictions: Sequence[Tags], references: Sequence[Tags]) -> Statistic:
+def entity_recall(predictions: Sentences, references: Sentences) -> Statistic:
     """Share of true entities that are found; 0 where none is true."""
     counted = counts(predictions, references)
     return _ratio_of(counted[:, _RIGHT], counted[:, _TRUE])
 
 
-def token_accuracy(predictions: Sequence[Tags], references: Sequence[Tags]) -> Statistic:
+def token_accuracy(predictions: Sentences, references: Sentences) -> Statistic:
     """Share of tokens with the right tag. High for a model that finds nothing: most tokens are outside."""
     pairs = [(np.asarray(given), np.asarray(true)) for given, true in zip(predictions, references, strict=True)]
     right = np.array([(given == true).sum() for given, true in pairs], dtype=np.float64)
     return _ratio_of(right, np.array([len(true) for _, true in pairs], dtype=np.float64))
 
 
-def linearised_f1(predicted: Sequence[Tags], references: Sequence[Tags]) -> Array:
+def linearised_f1(predicted: Sentences, references: Sentences) -> Array:
     """A value a sentence (N,) whose mean is the micro F1 and whose spread is that of the F1.
 
     With it, whatever compares means of rows (paired over models, crossed with seeds) compares F1. F is a ratio of sums,
@@ -84,7 +85,7 @@ def linearised_f1(predicted: Sequence[Tags], references: Sequence[Tags]) -> Arra
 
 
 def per_type(
-    predicted: Sequence[Tags], references: Sequence[Tags], types: Sequence[str], seed: int = 0
+    predicted: Sentences, references: Sentences, types: Sequence[str], seed: int = 0
 ) -> dict[str, dict[str, Any]]:
     """Precision, recall and F1 of each type with 95 % intervals, and its number of true entities, by type.
 
@@ -110,8 +111,8 @@ def per_type(
 
 def worst_sentences(
     ids: Sequence[str],
-    predicted: Sequence[Tags],
-    references: Sequence[Tags],
+    predicted: Sentences,
+    references: Sentences,
     types: Sequence[str],
     most: int = 20,
 ) -> list[dict[str, Any]]:
@@ -147,7 +148,7 @@ def worst_sentences(
 
 
 def lexicon(
-    train_tokens: Sequence[Sequence[str]], train_tags: Sequence[Tags], test_tokens: Sequence[Sequence[str]]
+    train_tokens: Sequence[Sequence[str]], train_tags: Sentences, test_tokens: Sequence[Sequence[str]]
 ) -> list[NDArray[np.int64]]:
     """The baseline that learns names by heart: tags of the test sentences by the longest entities known from training.
 
@@ -174,7 +175,7 @@ def lexicon(
     return [_looked_up(tokens, known, prefixes) for tokens in test_tokens]
 
 
-def _pairs(predicted: Sequence[Tags], references: Sequence[Tags]) -> Iterator[tuple[set[Entity], set[Entity]]]:
+def _pairs(predicted: Sentences, references: Sentences) -> Iterator[tuple[set[Entity], set[Entity]]]:
     for given, true in zip(predicted, references, strict=True):
         if len(given) != len(true):
             raise ValueError(f"expected a predicted tag a token, got {len(given)} for {len(true)} tokens")

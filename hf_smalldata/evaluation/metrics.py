@@ -3,8 +3,9 @@
 The formulas live in `weighted`; here each is an `evaluate.Metric` of our own, because `evaluate.load` downloads a
 script and fails offline. All metrics of a problem type take the same inputs, so `evaluate.combine` runs them together.
 
-Predictions are probabilities (N, C) for classes and labels, values (N,) for regression. References are class indices
-(N,), multi-hot rows (N, C) or values (N,).
+Predictions are probabilities (N, C) for classes and labels, values (N,) for regression, and for tokens (N,) of
+probabilities (words, C). References are class indices (N,), multi-hot rows (N, C), values (N,), or (N,) of tag indices
+(words,).
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from numpy.typing import ArrayLike
 
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import UserError
-from hf_smalldata.evaluation import weighted
+from hf_smalldata.evaluation import entities, weighted
+from hf_smalldata.evaluation.arrays import ragged
 from hf_smalldata.evaluation.intervals import Array, Interval, Statistic, bootstrap, wilson
 
 MAIN_METRIC: dict[ProblemType, str] = {
     "single_label_classification": "accuracy",
     "multi_label_classification": "macro_f1",
     "regression": "rmse",
+    "token_classification": "entity_f1",
 }
 _LESS_IS_BETTER = frozenset({"log_loss", "ece", "rmse"})
 _RANGES = {"mcc": (-1.0, 1.0), "spearman": (-1.0, 1.0), "log_loss": (0.0, np.inf), "rmse": (0.0, np.inf)}
@@ -49,8 +52,13 @@ class _RowMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no ty
         )
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        statistic = self.formula(np.asarray(predictions), np.asarray(references))
+        statistic = self.formula(*(self.array(values) for values in (predictions, references)))
         return {self.metric: _value(statistic, len(references))}
+
+    @staticmethod
+    def array(values: Any) -> Any:
+        """What `evaluate` hands over, as the formulas take it."""
+        return np.asarray(values)
 
 
 class _SingleLabel(_RowMetric):
@@ -63,6 +71,15 @@ class _MultiLabel(_RowMetric):
 
 class _Regression(_RowMetric):
     features_of_rows = {"predictions": Value("float64"), "references": Value("float64")}
+
+
+class _Tokens(_RowMetric):
+    features_of_rows = {"predictions": ListOf(Value("int64")), "references": ListOf(Value("int64"))}
+
+    @staticmethod
+    def array(values: Any) -> Any:
+        """Tags of sentences of any lengths."""
+        return ragged([np.asarray(value) for value in values])
 
 
 class Accuracy(_SingleLabel):
@@ -128,10 +145,39 @@ class Spearman(_Regression):
     formula = staticmethod(weighted.spearman)
 
 
+class EntityF1(_Tokens):
+    """F1 over all entities: right is an entity with the right words and type (as conlleval and seqeval count)."""
+
+    metric = "entity_f1"
+    formula = staticmethod(entities.entity_f1)
+
+
+class EntityPrecision(_Tokens):
+    """Share of the entities found that are right; 0 where none is found."""
+
+    metric = "entity_precision"
+    formula = staticmethod(entities.entity_precision)
+
+
+class EntityRecall(_Tokens):
+    """Share of the entities there that are found; 0 where there is none."""
+
+    metric = "entity_recall"
+    formula = staticmethod(entities.entity_recall)
+
+
+class TokenAccuracy(_Tokens):
+    """Share of words with the right tag; high where most words are O, whatever a model does."""
+
+    metric = "token_accuracy"
+    formula = staticmethod(entities.token_accuracy)
+
+
 METRICS: dict[ProblemType, tuple[type[_RowMetric], ...]] = {
     "single_label_classification": (Accuracy, MacroF1, MCC, LogLoss, ECE),
     "multi_label_classification": (MultiLabelMacroF1, MultiLabelMicroF1),
     "regression": (RMSE, Spearman),
+    "token_classification": (EntityF1, EntityPrecision, EntityRecall, TokenAccuracy),
 }
 
 
@@ -198,7 +244,9 @@ def _value(statistic: Statistic, rows: int) -> float:
 
 
 def _checked(predictions: ArrayLike, references: ArrayLike, problem_type: ProblemType) -> tuple[Array, Any]:
-    """Both as arrays of the problem type's shapes, or the error that names what is wrong."""
+    """Both as arrays of the problem type's shapes (tags for tokens), or the error that names what is wrong."""
+    if problem_type == "token_classification":
+        return _checked_tokens(predictions, references)
     given = np.asarray(predictions, dtype=np.float64)
     single = problem_type == "single_label_classification"
     wanted = np.asarray(references, dtype=np.int64 if single else np.float64)
@@ -218,3 +266,15 @@ def _checked(predictions: ArrayLike, references: ArrayLike, problem_type: Proble
     if single and not (wanted.min() >= 0 and wanted.max() < classes):
         raise ValueError(f"expected class indices below {classes}, got {wanted.min()} to {wanted.max()}")
     return given, wanted
+
+
+def _checked_tokens(predictions: Any, wanted: Any) -> tuple[Array, Array]:
+    """Most probable tags and true ones, both (N,) of (words,)."""
+    if len(wanted) == 0:
+        raise UserError("no rows to score: the test split is empty; give data.test or a larger data.test_fraction")
+    if len(predictions) != len(wanted) or any(len(a) != len(b) for a, b in zip(predictions, wanted, strict=True)):
+        raise ValueError("token_classification: predictions do not fit references word by word")
+    bad = sum(not np.isfinite(each).all() for each in predictions)
+    if bad:
+        raise UserError(f"predictions of {bad} of {len(wanted)} rows are not finite: lower train.learning_rate")
+    return ragged([np.asarray(each).argmax(-1) for each in predictions]), ragged(wanted)

@@ -11,7 +11,9 @@ from rich.table import Table
 from hf_smalldata.evaluation.summary import MODEL
 
 TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1", "mcc": "MCC", "log_loss": "log-loss",
-          "ece": "ECE", "rmse": "RMSE", "spearman": "Spearman"}  # fmt: skip
+          "ece": "ECE", "rmse": "RMSE", "spearman": "Spearman", "entity_f1": "entity F1",
+          "entity_precision": "entity precision", "entity_recall": "entity recall",
+          "token_accuracy": "token accuracy"}  # fmt: skip
 
 
 def rows(metrics: Mapping[str, Any]) -> list[list[str]]:

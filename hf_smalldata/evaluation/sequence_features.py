@@ -8,7 +8,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from hf_smalldata.data.sequences import guess_alphabet
 
-NUCLEOTIDE_WORDS = (3, 5)  # letters
+NUCLEOTIDE_WORDS = (3, 7)  # letters
 PROTEIN_WORDS = (1, 3)  # 20 letters: longer words hardly come twice
 
 

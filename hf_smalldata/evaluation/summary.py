@@ -10,8 +10,11 @@ import pandas as pd
 from datasets import Dataset
 
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.data.strata import class_names
+from hf_smalldata.evaluation.arrays import ragged
 from hf_smalldata.evaluation.comparison import crossed_difference
 from hf_smalldata.evaluation.diagnosis import per_class
+from hf_smalldata.evaluation.entities import linearised_f1, per_type
 from hf_smalldata.evaluation.intervals import (
     Array,
     Interval,
@@ -26,9 +29,11 @@ ROW_SCORE: dict[ProblemType, str] = {  # whose mean over rows is compared; highe
     "single_label_classification": "accuracy",
     "multi_label_classification": "share of labels right",
     "regression": "minus squared error",
+    "token_classification": "entity F1",
 }
 
-Predictions = Mapping[int, Array]  # seed -> probabilities (N, C), or values (N, 1) for regression
+# seed -> probabilities (N, C), values (N, 1) for regression, or (N,) of probabilities (words, C) for tokens
+Predictions = Mapping[int, Array]
 
 
 def summarise(
@@ -47,7 +52,7 @@ def summarise(
     Args:
         labels: class names, () for regression.
         problem_type: as in a transformers config.
-        references: of the test rows: class indices (N,), multi-hot (N, C) or values (N,).
+        references: of the test rows, as `arrays.references` gives them.
         predicted: the model's predictions by seed.
         others: the baselines' predictions by seed and name.
         facts: one entry a seed, to which its metrics are added.
@@ -72,6 +77,8 @@ def summarise(
     }
     if problem_type == "single_label_classification":
         summary["per_class"] = per_class(flat[MODEL][seeds[0]].argmax(-1), references, labels)
+    if problem_type == "token_classification":
+        summary["per_class"] = per_type(tags_of(flat[MODEL][seeds[0]]), references, class_names(labels, problem_type))
     return summary
 
 
@@ -85,17 +92,21 @@ def predictions_table(
     """One line for each test row and seed.
 
     Columns: id, seed, label, prediction, a `score: <label>` for each label, a `baseline: <name>` (its prediction) for
-    each baseline.
+    each baseline. For tokens label, prediction and baselines are lists of a tag a word, and one column `scores` holds
+    all probabilities, word by word.
     """
     parts = []
     for seed, values in predicted.items():
         frame = pd.DataFrame({"id": test["id"], "seed": seed})
         if problem_type == "multi_label_classification":
             frame["label"] = [_names(np.asarray(row) > 0.5, labels) for row in test["label"]]
+        elif problem_type == "token_classification":
+            frame["label"] = [[labels[tag] for tag in row] for row in test["label"]]
+            frame["scores"] = pd.Series([np.asarray(each, dtype=np.float64).ravel() for each in values])
         else:
             frame["label"] = [labels[index] for index in test["label"]] if labels else test["label"][:]
         frame["prediction"] = _answers(values, labels, problem_type)
-        for index, label in enumerate(labels):
+        for index, label in enumerate(labels) if problem_type != "token_classification" else ():
             frame[f"score: {label}"] = np.asarray(values)[:, index]
         for name, guesses in others[seed].items():
             frame[f"baseline: {name}"] = _answers(guesses, labels, problem_type)
@@ -107,9 +118,14 @@ def from_table(table: pd.DataFrame, labels: Sequence[str], problem_type: Problem
     """What `predictions_table` was made of: ids, references and predictions.
 
     Returns:
-        ids (N,); class indices (N,), multi-hot rows (N, C) or values (N,); probabilities (N, C), or values (N,).
+        ids (N,); class indices (N,), multi-hot rows (N, C) or values (N,); probabilities (N, C), or values (N,). For
+        tokens both are (N,) of arrays: tag indices (words,), probabilities (words, C).
     """
     ids = table["id"].tolist()
+    if problem_type == "token_classification":
+        index = {name: at for at, name in enumerate(labels)}
+        truth = ragged([np.array([index[tag] for tag in tags], dtype=np.int64) for tags in table["label"]])
+        return ids, truth, ragged([np.asarray(each).reshape(-1, len(labels)) for each in table["scores"]])
     if problem_type == "regression":
         return ids, table["label"].to_numpy(dtype=np.float64), table["prediction"].to_numpy(dtype=np.float64)
     scores = table[[f"score: {name}" for name in labels]].to_numpy(dtype=np.float64)
@@ -119,19 +135,19 @@ def from_table(table: pd.DataFrame, labels: Sequence[str], problem_type: Problem
     return ids, np.array([[name in row for name in labels] for row in table["label"]], dtype=np.float64), scores
 
 
-def class_counts(labels: Sequence[Any], names: Sequence[str]) -> dict[str, int]:
-    """Rows of each class; of each label for multi-label rows."""
-    values = np.asarray(labels)
-    return {name: int((values[:, at] > 0).sum() if values.ndim == 2 else (values == at).sum())
-            for at, name in enumerate(names)}  # fmt: skip
-
-
 def _answers(values: Array, labels: Sequence[str], problem_type: ProblemType) -> Any:
     if problem_type == "regression":
         return np.asarray(values).reshape(len(values))
     if problem_type == "single_label_classification":
         return [labels[index] for index in np.argmax(values, -1)]
+    if problem_type == "token_classification":
+        return [[labels[tag] for tag in tags] for tags in tags_of(values)]
     return [_names(row >= 0.5, labels) for row in np.asarray(values)]
+
+
+def tags_of(values: Array) -> Array:
+    """The most probable tag of each word: (N,) of (words, C) -> (N,) of (words,)."""
+    return ragged([np.asarray(each).argmax(-1) for each in values])
 
 
 def _names(chosen: Any, labels: Sequence[str]) -> list[str]:
@@ -139,6 +155,8 @@ def _names(chosen: Any, labels: Sequence[str]) -> list[str]:
 
 
 def _flat(values: Array, problem_type: ProblemType) -> Array:
+    if problem_type == "token_classification":
+        return values
     array = np.asarray(values, dtype=np.float64)
     return array.reshape(len(array)) if problem_type == "regression" else array
 
@@ -180,6 +198,8 @@ def within_scores(difference: Interval, problem_type: ProblemType) -> Interval:
 
 def _row_scores(predictions: Array, references: Array, problem_type: ProblemType) -> Array:
     """A score for each row (N,), whose mean is compared: `ROW_SCORE`."""
+    if problem_type == "token_classification":
+        return linearised_f1(tags_of(predictions), references)
     truth = np.asarray(references)
     if problem_type == "single_label_classification":
         return np.asarray(predictions.argmax(-1) == truth, dtype=np.float64)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 
 from hf_smalldata.nn.blocks import blocks, hold_in_eval
@@ -24,6 +25,8 @@ def head_names(model: nn.Module) -> list[str]:
     inside it. One that names a body it lacks (Whisper's classifier is an encoder without the model around it) keeps it
     where its blocks are. A timm model says itself which module classifies.
     """
+    if isinstance(model, PeftModel):  # which answers for the model inside it, but has no children of that
+        return [f"base_model.model.{name}" for name in head_names(model.get_base_model())]
     if hasattr(model, "timm_model"):
         wrapped: Any = model.timm_model
         classifier = wrapped.get_classifier()

@@ -15,8 +15,8 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | 
     Equals `torch.nn.functional.cross_entropy` with class indices (and its `weight`) when targets are one-hot.
 
     Args:
-        logits: (B, C).
-        targets: (B, C), rows sum to 1.
+        logits: (B, C), or (B, T, C) for tokens.
+        targets: of the same shape; they sum to 1 over classes, or to 0 where there is nothing to learn.
         class_weights: (C,), or None for 1 each.
     """
     weighted = targets if class_weights is None else targets * class_weights
@@ -24,9 +24,9 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | 
 
 
 def loss(logits: Tensor, targets: Tensor, problem_type: ProblemType, class_weights: Tensor | None = None) -> Tensor:
-    """The loss of a problem type; logits and targets (B, C), for regression (B, 1)."""
+    """The loss of a problem type; logits and targets (B, C), for regression (B, 1), for tokens (B, T, C)."""
     logits = logits.float()
-    if problem_type == "single_label_classification":
+    if problem_type in ("single_label_classification", "token_classification"):
         return soft_cross_entropy(logits, targets, class_weights)
     if problem_type == "multi_label_classification":
         return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=class_weights)
@@ -34,8 +34,8 @@ def loss(logits: Tensor, targets: Tensor, problem_type: ProblemType, class_weigh
 
 
 def probabilities(logits: Tensor, problem_type: ProblemType) -> Tensor:
-    """What a pipeline shows for logits (B, C): softmax, sigmoid, or the value itself for regression."""
-    if problem_type == "single_label_classification":
+    """What a pipeline shows for logits (..., C): softmax, sigmoid, or the value itself for regression."""
+    if problem_type in ("single_label_classification", "token_classification"):
         return logits.float().softmax(-1)
     if problem_type == "multi_label_classification":
         return logits.float().sigmoid()

@@ -21,7 +21,8 @@ def write(content: Mapping[str, Any], inputs: Mapping[str, Any], folder: Path) -
 
     Args:
         content: a study's results, or the same made from a Run's metrics.
-        inputs: row id -> text, (text, text_pair) or PIL image, of the rows that are shown; others are shown by id.
+        inputs: row id -> text, (text, text_pair), PIL image or the bytes of a wav file, of the rows that are shown;
+            others are shown by id.
         folder: made where it is missing.
 
     Returns:

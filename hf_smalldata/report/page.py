@@ -23,10 +23,11 @@ _LONGEST = 400  # characters of a row's text
 
 
 class Shown(NamedTuple):
-    """A row's input as the page shows it: texts, or the address of an image."""
+    """A row's input as the page shows it: texts, or the address of an image or a sound."""
 
     texts: tuple[str, ...] = ()
     image: str = ""
+    sound: str = ""
 
 
 def html(content: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
@@ -64,7 +65,11 @@ def thumbnail(image: Image.Image) -> str:
         small.thumbnail((THUMBNAIL, THUMBNAIL))
     stream = BytesIO()
     small.save(stream, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    return _address("image/jpeg", stream.getvalue())
+
+
+def _address(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _sections(content: Mapping[str, Any]) -> dict[str, str]:
@@ -107,6 +112,8 @@ def _rows_shown(content: Mapping[str, Any]) -> Iterator[str]:
 def _shown(value: Any) -> Shown:
     if isinstance(value, Image.Image):
         return Shown(image=thumbnail(value))
+    if isinstance(value, bytes):
+        return Shown(sound=_address("audio/wav", value))
     texts = (value,) if isinstance(value, str) else tuple(value)
     return Shown(texts=tuple(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…" for text in texts))
 

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.evaluation.arrays import ragged
 from hf_smalldata.evaluation.comparison import (
     Comparison,
     corrected_difference,
     corrected_interval,
     crossed_difference,
 )
+from hf_smalldata.evaluation.entities import linearised_f1
 from hf_smalldata.evaluation.intervals import Array, Interval, t_interval
 from hf_smalldata.evaluation.metrics import score, within_range
 from hf_smalldata.evaluation.summary import MODEL, from_table, within_scores
@@ -94,8 +96,11 @@ class Judged:
         together = pd.concat(self.tables)
         if not together["id"].duplicated().any():
             return None
-        columns = ["prediction"] if self.problem_type == "regression" else [f"score: {name}" for name in self.labels]
         first = together.drop_duplicates("id").set_index("id")[["label"]]
+        if self.problem_type == "token_classification":
+            scores = together.groupby("id")["scores"].apply(lambda each: np.mean(np.stack(each.tolist()), axis=0))
+            return first.join(scores).reset_index()
+        columns = ["prediction"] if self.problem_type == "regression" else [f"score: {name}" for name in self.labels]
         return first.join(together.groupby("id")[columns].mean()).reset_index()
 
     def ensemble_metrics(self) -> dict[str, float] | None:
@@ -122,6 +127,11 @@ class Judged:
 def _row_scores(table: pd.DataFrame, column: str, labels: Sequence[str], problem_type: ProblemType) -> Array:
     if problem_type == "single_label_classification":
         return np.asarray(table[column] == table["label"], dtype=np.float64)
+    if problem_type == "token_classification":
+        index = {name: at for at, name in enumerate(labels)}
+        given, truth = (ragged([np.array([index[tag] for tag in tags], dtype=np.int64) for tags in table[name]])
+                        for name in (column, "label"))  # fmt: skip
+        return linearised_f1(given, truth)
     if problem_type == "regression":
         return np.asarray(-np.square(table[column] - table["label"]), dtype=np.float64)
     wrong = [len(set(given) ^ set(truth)) for given, truth in zip(table[column], table["label"], strict=True)]

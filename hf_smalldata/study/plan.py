@@ -13,6 +13,7 @@ from typing import Any
 
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.spec import DataSpec
+from hf_smalldata.data.strata import class_counts
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.recipe import Recipe
 
@@ -191,11 +192,7 @@ def check_rows(plan: Plan, by_variant: Mapping[str, Sequence[Splits]]) -> None:
 
 
 def _check_enough(data: Splits, wanted: int) -> None:
-    labels = data.train["label"][:]
-    multi = data.problem_type == "multi_label_classification"
-    counts = {
-        name: sum(row[at] > 0 for row in labels) if multi else labels.count(at) for at, name in enumerate(data.labels)
-    }
+    counts = class_counts(data.train, data.labels, data.problem_type)
     few = [f"{name} {count}" for name, count in counts.items() if 0 < count < wanted]
     if few:
         most = min(count for count in counts.values() if count)

@@ -20,12 +20,14 @@ from accelerate import PartialState
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import rows_record
 from hf_smalldata.data.sample import split_validation
+from hf_smalldata.data.strata import class_counts, class_names
 from hf_smalldata.evaluation.diagnosis import per_class
+from hf_smalldata.evaluation.entities import per_type
 from hf_smalldata.evaluation.metrics import MAIN_METRIC, metric_names
-from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, class_counts, plain
+from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, plain, tags_of
 from hf_smalldata.fitting import Fitting, Learnt
 from hf_smalldata.outcome import Outcome, baselines_of
-from hf_smalldata.pipeline import save_and_prove, write_run
+from hf_smalldata.pipeline import rows_to_prove, save_and_prove, write_run
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import Run, writing
 from hf_smalldata.study.judged import Judged
@@ -34,7 +36,6 @@ from hf_smalldata.study.results import calibration_of, label_errors_of
 from hf_smalldata.study.soup import Average, soup_content, souped
 from hf_smalldata.study.verdicts import JudgedBy
 from hf_smalldata.study.workbench import Workbench
-from hf_smalldata.tasks import get_task
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str
     variant = favoured(plan, results["comparisons"])
     one, recipe = judged[variant, plan.budgets[-1]], _on_all_rows(plan.variants[variant], plan.seeds[0])
     data = _rows(bench, recipe)
-    seed, task, judges = recipe.seeds[0], get_task(recipe.task), data.train if data.test is None else data.test
+    seed, judges = recipe.seeds[0], data.train if data.test is None else data.test
     mixed = soup_content(one) if soup else None
     key = _key(recipe, data, one, mixed)
     if place.is_dir() and Run.open(place).metrics.get("key") == key:
@@ -61,21 +62,23 @@ def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str
     logger.info("refit: %s on %d rows", variant, len(data.train))
     with writing(place, overwrite=True, resume=False, keep_partial=False, main=state.is_main_process) as folders:
         state.wait_for_everyone()
-        fitting = Fitting(recipe, task, task.load_processor(recipe.model), data, folders.work)
+        fitting = Fitting.of(recipe, data, folders.work)
+        recipe = fitting.recipe
         learnt, draws = _learn(fitting, data, plan.seeds if mixed and mixed["kept"] else [seed]), {seed: data.train}
         one = souped(one) if mixed and mixed["kept"] else one
         calibration = calibration_of(one)
         if calibration is not None:
             calibration["in_weights"] = fitting.scale(learnt.model, calibration["temperature"])
         predicted = fitting.predict(learnt.model, judges)
+        proof = rows_to_prove(learnt.model, fitting, judges, predicted)
         if state.is_main_process:
-            learnt.facts["reload"] = save_and_prove(learnt.model, fitting, judges, predicted, folders.run)
+            learnt.facts["reload"] = save_and_prove(learnt.model, fitting, *proof, folders.run)
             if data.test is None:
                 metrics, table = _out_of_fold(recipe, data, one, learnt.facts, results), one.of_one_model()
                 table["seed"] = seed
             else:
                 outcome = Outcome(recipe, data, draws, {seed: predicted}, [learnt.facts],
-                                  baselines_of(task.name, data, draws))  # fmt: skip
+                                  baselines_of(data, draws))  # fmt: skip
                 metrics, table = outcome.measure(), outcome.predictions()
             metrics |= {"calibration": calibration, "label_errors": label_errors_of(one) if one.has_folds else None}
             metrics |= {"key": key, "soup": mixed}
@@ -131,7 +134,7 @@ def _out_of_fold(
 ) -> dict[str, Any]:
     """metrics.json of a model that learnt from every row: the figures are those of its fold models."""
     names, others = metric_names(data.problem_type), [name for name in one.metrics[0]["results"] if name != MODEL]
-    whole = class_counts(data.train["label"][:], data.labels)
+    whole = class_counts(data.train, data.labels, data.problem_type)
     table = one.of_one_model()
     _, references, predictions = one.arrays(table)
     differences = {name: plain(one.compare(one, other_who=name).difference) for name in others}
@@ -142,6 +145,7 @@ def _out_of_fold(
         "rows": {"train": len(data.train), "pool": len(data.train),
                  "validation": 0 if data.validation is None else len(data.validation), "test": len(table)},
         "classes": {name: {"pool": count, "train": count, "test": count} for name, count in whole.items()},
+        "notes": list(data.warnings),
         "problem_type": data.problem_type,
         "main_metric": MAIN_METRIC[data.problem_type],
         "seeds": list(recipe.seeds),
@@ -156,4 +160,7 @@ def _out_of_fold(
     }  # fmt: skip
     if data.problem_type == "single_label_classification":
         metrics["per_class"] = per_class(predictions.argmax(-1), references, data.labels)
+    if data.problem_type == "token_classification":
+        names = class_names(data.labels, data.problem_type)
+        metrics["per_class"] = per_type(tags_of(predictions), references, names)
     return metrics

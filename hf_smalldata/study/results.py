@@ -11,6 +11,7 @@ import pandas as pd
 
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import contents
+from hf_smalldata.data.strata import class_counts
 from hf_smalldata.evaluation.calibration import calibrate
 from hf_smalldata.evaluation.curve import forecast, learning_curve
 from hf_smalldata.evaluation.diagnosis import diagnose
@@ -18,7 +19,7 @@ from hf_smalldata.evaluation.intervals import Interval
 from hf_smalldata.evaluation.label_errors import label_errors
 from hf_smalldata.evaluation.metrics import greater_is_better, metric_names
 from hf_smalldata.evaluation.report import show
-from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, class_counts, plain
+from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, plain
 from hf_smalldata.public import public_name, public_recipe
 from hf_smalldata.reporting import shown_ids
 from hf_smalldata.run import environment
@@ -82,15 +83,15 @@ def analyse(plan: Plan, data: Splits, judged: JudgedBy, title: str, more: int | 
 def _setting(plan: Plan, data: Splits, main: Judged) -> dict[str, Any]:
     rows = main.metrics[0]["rows"]
     judged = {row_id for table in main.tables for row_id in table["id"]}
-    pool = class_counts(data.train["label"][:], data.labels)
-    test = pool if main.has_folds else class_counts(data.test["label"][:] if data.test is not None else [], data.labels)
+    pool = class_counts(data.train, data.labels, data.problem_type)
+    test = pool if main.has_folds else class_counts(data.test, data.labels, data.problem_type)
     return {
         "seeds": list(plan.seeds),
         "budgets": list(plan.budgets),
         "folds": plan.folds,
         "repeats": plan.repeats,
         "rows": {"pool": len(data.train), "validation": rows["validation"], "test": len(judged)},
-        "classes": {name: {"pool": pool[name], "test": test[name]} for name in data.labels},
+        "classes": {name: {"pool": pool[name], "test": test[name]} for name in pool},
         "interval": _interval_text(plan),
     }
 
@@ -175,8 +176,8 @@ def calibration_of(one: Judged) -> dict[str, Any] | None:
 
 
 def label_errors_of(one: Judged) -> list[dict[str, Any]] | None:
-    """Candidates among the rows that were judged by models which had not learnt from them; None for regression."""
-    if one.problem_type == "regression":
+    """Candidates among rows judged by models that had not learnt from them; None for regression and tokens."""
+    if one.problem_type in ("regression", "token_classification"):
         return None
     table = one.ensemble()
     table = one.tables[0] if table is None else table

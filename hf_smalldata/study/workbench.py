@@ -17,19 +17,20 @@ from datasets import Dataset
 from torch import nn
 
 from hf_smalldata.data.folds import folds
-from hf_smalldata.data.load import Splits, load
+from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import rows_record
 from hf_smalldata.data.sample import draw_for, split_validation
 from hf_smalldata.evaluation.intervals import Array
 from hf_smalldata.evaluation.summary import predictions_table
 from hf_smalldata.fitting import Fitting
 from hf_smalldata.outcome import Baselines, Outcome, baselines_of, test_rows, write_part
-from hf_smalldata.pipeline import check_processes, check_rows, read_rows
+from hf_smalldata.pipeline import check_processes, check_rows, load_and_examine, read_rows
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import OURS, write_json
 from hf_smalldata.study.plan import Cell, Plan
 from hf_smalldata.study.soup import Average
 from hf_smalldata.tasks import get_task
+from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.kept import CAP_BYTES, Kept
 from hf_smalldata.training.tracking import Tracking
@@ -69,9 +70,9 @@ class Workbench:
         recipe, data, state = self.plan.recipe(cell), self.data(cell), PartialState()
         task, rows = get_task(recipe.task), draw_for(data, recipe.data, cell.seed)
         check_processes(training_arguments(recipe.train, self.work, cell.seed), data)
-        processor, kept = self._model(recipe, self._source(recipe))
         work = self.work / key_of(recipe, data, rows, cell)[:12]
         work.mkdir(parents=True, exist_ok=True)
+        recipe, processor, kept = self._model(recipe, data)
         try:
             fitting = Fitting(
                 recipe,
@@ -89,7 +90,7 @@ class Workbench:
             if not state.is_main_process:
                 return {}
             outcome = Outcome(recipe, data, {cell.seed: rows}, {cell.seed: predicted}, [learnt.facts],
-                              self._beside(cell, recipe, data, rows))  # fmt: skip
+                              self._beside(cell, data, rows))  # fmt: skip
             folder = work / OURS
             folder.mkdir()
             write_part(folder, recipe, data, {cell.seed: rows}, outcome.measure(), outcome.predictions())
@@ -131,8 +132,7 @@ class Workbench:
         place = self._source(recipe)
         if place not in self._loaded:
             with PartialState().main_process_first():
-                task = get_task(recipe.task)
-                self._loaded[place] = load(recipe.data, task.input_column, objects=self.objects)
+                self._loaded[place] = load_and_examine(recipe, get_task(recipe.task), self.objects)
         return self._loaded[place]
 
     def _cut_rows(self, recipe: Recipe, repeat: int) -> list[Splits]:
@@ -140,7 +140,7 @@ class Workbench:
             return [read_rows(recipe, get_task(recipe.task), self.objects)]
         whole, spec = self.whole(recipe), recipe.data
         parts = []
-        for fold in folds(whole, self.plan.folds, repeat, spec.split_seed):
+        for fold in folds(whole, self.plan.folds, repeat, spec.split_seed, spec.keep_together):
             part = split_validation(replace(fold, validation=whole.validation), spec)
             check_rows(recipe, part)
             parts.append(part)
@@ -151,13 +151,18 @@ class Workbench:
         plain = recipe.data.model_copy(update={"labels_per_class": None, "fraction": None, "class_weights": "none"})
         return f"{recipe.task} {plain.model_dump_json()}"
 
-    def _model(self, recipe: Recipe, source: str) -> tuple[Any, Kept]:
-        """The processor of a recipe's model, and what is kept of rows for it."""
-        place = f"{source} {recipe.model.model_dump_json()}"
-        if place not in self._kept:
-            processor = get_task(recipe.task).load_processor(recipe.model)
-            self._kept[place] = processor, Kept(cap_bytes=CAP_BYTES // self._models)
-        return self._kept[place]
+    def _model(self, recipe: Recipe, data: Splits) -> tuple[Recipe, Any, Kept]:
+        """A recipe with what its rows decide of its model, the model's processor, and what is kept of rows for it."""
+        task, source = get_task(recipe.task), self._source(recipe)
+
+        def loaded(spec: ModelSpec) -> tuple[Any, Kept]:
+            place = f"{source} {spec.model_dump_json()}"
+            if place not in self._kept:
+                self._kept[place] = task.load_processor(spec), Kept(cap_bytes=CAP_BYTES // self._models)
+            return self._kept[place]
+
+        model = task.settled(recipe.model, loaded(recipe.model)[0], data.train)
+        return recipe.model_copy(update={"model": model}), *loaded(model)
 
     @cached_property
     def _models(self) -> int:
@@ -175,11 +180,11 @@ class Workbench:
         self._averages.pop(group).put_into(model)
         return fitting.predict(model, rows)
 
-    def _beside(self, cell: Cell, recipe: Recipe, data: Splits, rows: Dataset) -> Baselines:
+    def _beside(self, cell: Cell, data: Splits, rows: Dataset) -> Baselines:
         """The baselines on the same rows, once for all variants."""
         place = (*rows["id"][:], "judged by", *test_rows(data)["id"][:])
         if place not in self._baselines:
-            self._baselines[place] = baselines_of(recipe.task, data, {cell.seed: rows})
+            self._baselines[place] = baselines_of(data, {cell.seed: rows})
         found = self._baselines[place]
         return Baselines({cell.seed: next(iter(found.predicted.values()))}, found.seconds)
 

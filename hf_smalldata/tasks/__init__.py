@@ -1,4 +1,4 @@
-"""The modalities: a pipeline tag -> where its task lives. Nothing is imported until it is asked for."""
+"""The modalities: a task's name -> where its task lives. Nothing is imported until it is asked for."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 TASKS: dict[str, str] = {
     "text-classification": "hf_smalldata.tasks.text:TextClassification",
+    "token-classification": "hf_smalldata.tasks.token:TokenClassification",
     "image-classification": "hf_smalldata.tasks.image:ImageClassification",
+    "audio-classification": "hf_smalldata.tasks.audio:AudioClassification",
+    "sequence-classification": "hf_smalldata.tasks.sequence:SequenceClassification",
 }
 
 
 def get_task(name: str) -> Task:
-    """The task behind a pipeline tag.
+    """The task behind a name.
 
     Raises:
         UserError: no such task.

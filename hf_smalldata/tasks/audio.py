@@ -16,12 +16,14 @@ from datasets import Dataset
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hf_smalldata.data.audio import Waveform, open_audio
+from hf_smalldata.data.audio import Waveform, open_audio, sound_facts
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import UserError, require
 from hf_smalldata.tasks.pretrained import load_classifier, load_processor
-from hf_smalldata.tasks.task import Batch, Features, ModelSpec, Task
+from hf_smalldata.tasks.task import RESHAPED, Batch, Features, ModelSpec, Task
 
+MOST_CLIPS = 99.0  # percent, which a window that is set by the clips takes whole
+SHORTEST_WINDOW_S = 0.5
 LONGEST_S = 30.0  # where neither recipe nor model sets a limit
 WHISPER_POSITIONS = 50  # a second, of the encoder
 AST_HOP, AST_OVERLAP = 160, 240  # samples: n frames need n * hop + overlap
@@ -55,6 +57,18 @@ class AudioClassification(Task):
         extractor.max_seconds = window_seconds(extractor) or limit
         return extractor
 
+    def settled(self, spec: ModelSpec, processor: Any, rows: Dataset) -> ModelSpec:
+        """A window of fixed length becomes as long as 99 of 100 training clips.
+
+        Such a model averages over its window: of half a second of speech in Whisper's 30 little is left but silence.
+        """
+        window = window_seconds(processor)
+        if spec.seconds is not None or window is None:
+            return spec
+        lengths = [sound_facts(value).seconds for value in rows["audio"]]
+        longest = math.ceil(10 * float(np.percentile(lengths, MOST_CLIPS))) / 10
+        return spec if longest >= window else spec.model_copy(update={"seconds": max(longest, SHORTEST_WINDOW_S)})
+
     def load_model(self, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
         """A classifier with a new head and, with `seconds`, a window of that length.
 
@@ -67,6 +81,7 @@ class AudioClassification(Task):
                 setattr(model.config, field, off)
         if spec.seconds is not None:
             shorten_model(model, spec.seconds)
+            setattr(model, RESHAPED, True)
         loaded: nn.Module = model
         return loaded
 

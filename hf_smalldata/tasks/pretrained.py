@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 LONGEST_REASON = 200  # characters of another library's message
 HEADS = {
     "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
     "AutoModelForImageClassification": "image-classification",
+    "AutoModelForAudioClassification": "audio-classification",
 }
 
 
@@ -48,7 +50,7 @@ def locate(name: str) -> str:
     return str(path.resolve())  # what adapters remember of their base must hold in other folders too
 
 
-def load_processor(auto_class: str, model_class: str, spec: ModelSpec) -> Any:
+def load_processor(auto_class: str, model_class: str, spec: ModelSpec, **settings: Any) -> Any:
     """The tokenizer or image processor of a model, of which the config is looked at first.
 
     Raises:
@@ -56,7 +58,7 @@ def load_processor(auto_class: str, model_class: str, spec: ModelSpec) -> Any:
     """
     load_config(model_class, spec)
     with _told(spec):
-        return getattr(transformers, auto_class).from_pretrained(locate(spec.name), **_source(spec))
+        return getattr(transformers, auto_class).from_pretrained(locate(spec.name), **_source(spec), **settings)
 
 
 def load_classifier(model_class: str, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
@@ -72,7 +74,7 @@ def load_classifier(model_class: str, spec: ModelSpec, labels: Sequence[str], pr
         num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
-        problem_type=problem_type,
+        problem_type=None if problem_type == "token_classification" else problem_type,  # no name of transformers'
     )
     if hasattr(config, "label_names"):  # timm's own list, which a saved config would put before id2label
         config.label_names = names

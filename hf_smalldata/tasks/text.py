@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from hf_smalldata.data.modality import Kind
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import UserError
 from hf_smalldata.tasks.pretrained import load_classifier, load_processor
@@ -21,8 +22,10 @@ class TextClassification(Task):
     """Rows with `text` (and `text_pair`); any `AutoModelForSequenceClassification`."""
 
     name = "text-classification"
-    input_column = "text"
+    pipeline_tag = "text-classification"
+    kind: ClassVar[Kind] = "text"
     model_class = "AutoModelForSequenceClassification"
+    processor_argument = "tokenizer"
     pipeline_arguments: ClassVar[dict[str, Any]] = {"top_k": None, "truncation": True}
 
     def load_processor(self, spec: ModelSpec) -> Any:
@@ -31,18 +34,7 @@ class TextClassification(Task):
         Raises:
             UserError: no tokenizer, or `max_length` above what the model can take.
         """
-        tokenizer = load_processor("AutoTokenizer", self.model_class, spec)
-        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes of no files
-            raise UserError(
-                f"model.name: {spec.name} has no tokenizer files (such as tokenizer.json); save them beside it"
-            )
-        limit = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else LONGEST
-        if spec.max_length is not None and spec.max_length > limit:
-            raise UserError(f"model.max_length: {spec.name} takes at most {limit} tokens, got {spec.max_length}")
-        tokenizer.model_max_length = spec.max_length or limit
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        return tokenizer
+        return load_tokenizer(self.model_class, spec)
 
     def load_model(self, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
         """A sequence classifier with a new head."""
@@ -57,14 +49,9 @@ class TextClassification(Task):
 
     def collate(self, features: Sequence[Features], processor: Any) -> Batch:
         """Padded to the longest of the batch: input_ids, attention_mask (B, T)."""
-        longest = max(len(row["input_ids"]) for row in features)
-        fill = {"input_ids": processor.pad_token_id, "token_type_ids": processor.pad_token_type_id}
-        return {
-            name: torch.tensor([row[name] + [fill.get(name, 0)] * (longest - len(row[name])) for row in features])
-            for name in features[0]
-        }
+        return pad_tokens(features, processor)
 
-    def pipeline_inputs(self, rows: Dataset) -> list[Any]:
+    def pipeline_inputs(self, rows: Dataset, processor: Any) -> list[Any]:
         """Texts, or dicts of text and text_pair."""
         if "text_pair" not in rows.column_names:
             return list(rows["text"])
@@ -73,3 +60,36 @@ class TextClassification(Task):
     def length(self, features: Features) -> int:
         """Tokens."""
         return len(features["input_ids"])
+
+
+def load_tokenizer(model_class: str, spec: ModelSpec, **settings: Any) -> Any:
+    """A checkpoint's tokenizer, which cuts at the recipe's `max_length` and can pad.
+
+    Args:
+        model_class: the Auto class of the model.
+        spec: the model.
+        settings: the tokenizer's own.
+
+    Raises:
+        UserError: no tokenizer, or `max_length` above what the model can take.
+    """
+    tokenizer = load_processor("AutoTokenizer", model_class, spec, **settings)
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes of no files
+        raise UserError(f"model.name: {spec.name} has no tokenizer files (such as tokenizer.json); save them beside it")
+    limit = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else LONGEST
+    if spec.max_length is not None and spec.max_length > limit:
+        raise UserError(f"model.max_length: {spec.name} takes at most {limit} tokens, got {spec.max_length}")
+    tokenizer.model_max_length = spec.max_length or limit
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def pad_tokens(features: Sequence[Features], tokenizer: Any) -> Batch:
+    """Lists of a row's token ids, masks and types -> tensors (B, T)."""
+    longest = max(len(row["input_ids"]) for row in features)
+    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    return {
+        name: torch.tensor([row[name] + [fill.get(name, 0)] * (longest - len(row[name])) for row in features])
+        for name in features[0]
+    }

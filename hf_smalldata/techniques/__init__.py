@@ -12,6 +12,8 @@ REGISTRY: dict[str, str] = {
     "freeze": "hf_smalldata.techniques.transfer.freeze:Freeze",
     # peft
     "lora": "hf_smalldata.techniques.peft.lora:Lora",
+    # augment
+    "random_crop": "hf_smalldata.techniques.augment.random_crop:RandomCrop",
     # regularise
     "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
     "label_smoothing": "hf_smalldata.techniques.regularise.label_smoothing:LabelSmoothing",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from hf_smalldata.data.spec import ProblemType
-from hf_smalldata.tasks.task import Batch, Features, Task, targets
+from hf_smalldata.tasks.task import Batch, Features, Task
 from hf_smalldata.technique import Technique
 
 
@@ -38,9 +38,10 @@ class EncodedRows(Dataset[Features]):
         features: list[Features] | None = None,
     ) -> None:
         self.task, self.processor, self.augment, self.seed, self.epoch = task, processor, tuple(augment), seed, 0
-        self.labels: list[Any] = list(rows["label"])
         self.raw: list[dict[str, Any]] = [task.decode(row, processor) for row in rows] if self.augment else []
         self.features: list[Features] = task.encode(rows, processor) if features is None else features
+        self.raw_labels: list[Any] = rows["label"][:]
+        self.labels = [task.align(*both) for both in zip(self.raw_labels, self.features, strict=True)]
         self.prefix: Sequence[Tensor] | None = None  # set while the prefix cache is in use
         self.prefix_alone = False  # whether the cached states are all that the model needs
         self.lengths = [task.length(features) for features in self.features]
@@ -65,22 +66,23 @@ class EncodedRows(Dataset[Features]):
         row["rng"] = np.random.default_rng([self.seed, self.epoch, _number(str(row["id"]))])
         for technique in self.augment:
             row = technique.example(row)
-        return self.task.encode(
-            datasets.Dataset.from_list([{k: v for k, v in row.items() if k != "rng"}]), self.processor
-        )[0]
+        (features,) = self.task.encode(
+            cast(datasets.Dataset, _OneRow({k: v for k, v in row.items() if k != "rng"})), self.processor
+        )
+        return {**features, "label": self.task.align(row["label"], features)}
 
 
 def collator(
     task: Task, processor: Any, num_labels: int, problem_type: ProblemType
 ) -> Callable[[Sequence[Features]], Batch]:
-    """Features with labels -> a batch; `labels` are targets (B, C), `prefix` cached hidden states (B, T, d)."""
+    """Features with labels -> a batch; `labels` are targets (B, C) or (B, T, C), `prefix` cached states (B, T, d)."""
 
     def collate(items: Sequence[Features]) -> Batch:
         inputs = [{name: value for name, value in item.items() if name not in ("label", "prefix")} for item in items]
         batch = task.collate(inputs, processor) if inputs[0] else {}
         if "prefix" in items[0]:
             batch["prefix"] = pad_sequence([item["prefix"] for item in items], batch_first=True)
-        batch["labels"] = targets([item["label"] for item in items], num_labels, problem_type)
+        batch["labels"] = task.targets([item["label"] for item in items], num_labels, problem_type)
         return batch
 
     return collate
@@ -118,9 +120,35 @@ class LikeLengths(Sampler[int]):
 
 
 def by_length(rows: EncodedRows, most: int) -> list[list[int]]:
-    """Indices of all rows in batches of like length, longest first: an early end if memory is short."""
+    """Indices of all rows in batches of like length, longest first: an early end if memory is short.
+
+    Lengths are equal where padding would change what a model says of a row.
+    """
     order = np.argsort(rows.lengths, kind="stable")[::-1]
-    return [order[start : start + most].tolist() for start in range(0, len(order), most)]
+    alike = [order]
+    if rows.task.same_length(rows.processor):
+        alike = np.split(order, np.flatnonzero(np.diff(np.asarray(rows.lengths)[order])) + 1)
+    return [part[start : start + most].tolist() for part in alike for start in range(0, len(part), most)]
+
+
+class _OneRow:
+    """A row as `Task.encode` reads rows: writing decoded images and sounds to Arrow and reading them back is slow."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.row = row
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        yield self.row
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return [self.row[name]]
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self.row)
 
 
 def _number(text: str) -> int:

@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
+from hf_smalldata.evaluation.arrays import stacked
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.training.batching import EncodedRows, by_length, to_device
 from hf_smalldata.training.cut import Fed
@@ -23,8 +24,8 @@ def predict_logits(
     collate: Callable[[Sequence[Any]], Batch],
     batch_size: int,
     fed: Fed | None = None,
-) -> np.ndarray:
-    """Logits (N, C) in the order of `rows`, on every process.
+) -> np.ndarray[Any, Any]:
+    """Logits (N, C), for tokens (N,) of (words, C), in the order of `rows`, on every process.
 
     Batches are dealt out in turn; a process that has one fewer repeats its last, so that all make the same number of
     forward passes (sharded models need that).
@@ -34,7 +35,7 @@ def predict_logits(
     batches, first = by_length(rows, batch_size), state.is_main_process
     turns = -(-len(batches) // state.num_processes)
     model.eval()
-    mine: list[tuple[list[int], np.ndarray]] = []
+    mine: list[tuple[int, np.ndarray[Any, Any]]] = []
     with torch.no_grad():
         for turn in tqdm(range(turns), desc="predicting", leave=False, delay=1, disable=None if first else True):
             indices = batches[min(turn * state.num_processes + state.process_index, len(batches) - 1)]
@@ -42,9 +43,7 @@ def predict_logits(
             if fed is not None:
                 fed.hidden = batch["prefix"]
             inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "prefix")}
-            mine.append((indices, model(**inputs).logits.float().cpu().numpy()))
-    parts = gather_object(mine) if state.num_processes > 1 else mine
-    logits = np.empty((len(rows), parts[0][1].shape[1]), dtype=np.float32)
-    for indices, values in parts:
-        logits[indices] = values
-    return logits
+            logits = model(**inputs).logits.float().cpu().numpy()
+            mine += [(at, rows.task.select(one, rows.features[at])) for at, one in zip(indices, logits, strict=True)]
+    found = dict(gather_object(mine) if state.num_processes > 1 else mine)
+    return stacked([found[at] for at in range(len(rows))])

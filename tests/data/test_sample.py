@@ -47,10 +47,42 @@ def test_test_and_validation_rows_are_held_out_by_class():
 
 
 def test_given_test_rows_are_left_as_they_are():
-    columns = {"text": ["a", "b", "c", "d"], "label": [0, 1, 0, 1]}
-    splits = load(spec(), "text", objects={"train": columns, "test": columns})
+    train, test = ({"text": [f"{name} {at}" for at in "abcd"], "label": [0, 1, 0, 1]} for name in ("old", "new"))
+    splits = load(spec(), "text", objects={"train": train, "test": test})
     cut = split(splits, spec())
     assert cut is splits
+
+
+def test_training_rows_that_are_held_out_as_well_are_left_out():
+    train = {"text": ["a", "b", "c", "d", "e"], "label": [0, 1, 0, 1, 0], "group": ["p", "q", "r", "s", "t"]}
+    test = {"text": ["a ", "z"], "label": [0, 1], "group": ["u", "q"]}
+    validation = {"text": ["z", "y"], "label": [0, 1], "group": ["v", "w"]}
+    given = spec(group="group")
+    cut = split(load(given, "text", objects={"train": train, "validation": validation, "test": test}), given)
+    assert cut.train["text"][:] == ["c", "d", "e"]
+    assert cut.validation["text"][:] == ["y"]
+    assert cut.test["text"][:] == ["a ", "z"]
+    why = "(equal or nearly equal inputs, or one group) and are left out:"
+    assert f"2 training rows belong to test rows {why} train:0, train:1" in cut.warnings
+    assert f"1 validation rows belong to test rows {why} validation:0" in cut.warnings
+
+
+def test_nothing_is_left_to_learn_from_when_all_of_it_is_tested():
+    columns = {"text": ["a", "b", "c", "d"], "label": [0, 1, 0, 1]}
+    with pytest.raises(UserError, match="every training row is a test or validation row as well"):
+        split(load(spec(), "text", objects={"train": columns, "test": columns}), spec())
+
+
+def test_near_duplicates_stay_together_unless_only_equal_rows_should():
+    texts = [f"{word} is what the customer said when he called about his broken {thing}, {end}"
+             for word, thing in zip(("late", "wrong", "lost", "torn"), ("lamp", "chair", "table", "clock"), strict=True)
+             for end in ("twice", "twice!", "Twice")]  # fmt: skip
+    splits = rows_of([at // 3 % 2 for at in range(12)], texts)
+    near = {int(row_id.split(":")[1]) // 3 for row_id in ids(split(splits, spec(test_fraction=0.3)).test)}
+    held = split(splits, spec(test_fraction=0.3)).test
+    assert len(held) == 3 * len(near)
+    loose = split(splits, spec(test_fraction=0.3, keep_together="equal")).test
+    assert len({int(row_id.split(":")[1]) // 3 for row_id in ids(loose)}) * 3 > len(loose)
 
 
 def test_the_split_depends_on_split_seed_and_ids_and_not_on_the_order_of_rows():
@@ -90,7 +122,8 @@ def test_identical_texts_stay_together():
 
 
 def test_identical_images_stay_together():
-    pictures = [np.full((2, 2), at // 2, dtype=np.uint8) for at in range(40)]
+    rng = np.random.default_rng(0)
+    pictures = [picture for _ in range(20) for picture in [rng.integers(0, 255, (16, 16), dtype=np.uint8)] * 2]
     splits = load(spec(), "image", objects={"image": pictures, "label": [at // 2 % 2 for at in range(40)]})
     cut = split(splits, spec())
     train, test = ({value["bytes"] for value in rows["image"]} for rows in (cut.train, cut.test))

@@ -12,7 +12,6 @@ from hf_smalldata.evaluation.baselines import baselines, colour_and_hog, text_fe
 from hf_smalldata.evaluation.metrics import score
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
-TEXT = "text-classification"
 WORDS = ("river boat water swim", "oven bread salt cook", "goal team ball match")
 
 
@@ -42,15 +41,14 @@ def is_probabilities(predictions, rows, classes):
 
 
 def test_the_majority_class_is_the_smoothed_share_of_training_rows():
-    train = Dataset.from_dict({"label": [0, 0, 1], "tokens": ["a", "b", "c"]})
-    predictions = baselines("token-classification", train, train, 4, SINGLE)
-    assert list(predictions) == ["majority class"]
+    train = Dataset.from_dict({"label": [0, 0, 1], "text": ["a", "b", "c"]})
+    predictions = baselines(train, train, 4, SINGLE)
     assert predictions["majority class"] == pytest.approx(np.tile([3 / 7, 2 / 7, 1 / 7, 1 / 7], (3, 1)))
 
 
 def test_the_words_of_a_text_are_learnt():
     test = texts(60, seed=1)
-    result = baselines(TEXT, texts(12), test, 3, SINGLE)
+    result = baselines(texts(12), test, 3, SINGLE)
     assert list(result) == ["majority class", "TF-IDF + logistic regression"]
     assert all(is_probabilities(predictions, 60, 3) for predictions in result.values())
     accuracy = {name: score(predictions, test["label"], SINGLE)["accuracy"] for name, predictions in result.items()}
@@ -60,7 +58,7 @@ def test_the_words_of_a_text_are_learnt():
 
 def test_colour_and_shape_of_an_image_are_learnt():
     test = images(30, seed=1)
-    result = baselines("image-classification", images(9), test, 3, SINGLE)
+    result = baselines(images(9), test, 3, SINGLE)
     predictions = result["colour + HOG + logistic regression"]
     assert is_probabilities(predictions, 30, 3)
     assert score(predictions, test["label"], SINGLE)["accuracy"] > 0.9
@@ -68,19 +66,18 @@ def test_colour_and_shape_of_an_image_are_learnt():
 
 @pytest.mark.parametrize("make", [texts, images])
 def test_one_row_a_class_is_enough(make):
-    task = TEXT if make is texts else "image-classification"
-    assert all(is_probabilities(p, 9, 3) for p in baselines(task, make(3), make(9, seed=1), 3, SINGLE).values())
+    assert all(is_probabilities(p, 9, 3) for p in baselines(make(3), make(9, seed=1), 3, SINGLE).values())
 
 
 def test_a_class_without_training_rows_keeps_its_smoothed_prior():
-    predictions = baselines(TEXT, texts(8, classes=(0, 2)), texts(9, seed=1), 3, SINGLE)["TF-IDF + logistic regression"]
+    predictions = baselines(texts(8, classes=(0, 2)), texts(9, seed=1), 3, SINGLE)["TF-IDF + logistic regression"]
     assert is_probabilities(predictions, 9, 3)
     assert predictions[:, 1] == pytest.approx(np.full(9, 1 / 11))
     assert set(predictions.argmax(axis=1)) == {0, 2}
 
 
 def test_training_rows_of_one_class_give_the_prior():
-    result = baselines(TEXT, texts(4, classes=(1,)), texts(5), 3, SINGLE)
+    result = baselines(texts(4, classes=(1,)), texts(5), 3, SINGLE)
     assert result["TF-IDF + logistic regression"] == pytest.approx(result["majority class"])
 
 
@@ -88,7 +85,7 @@ def test_each_label_of_several_is_learnt_and_constant_ones_keep_their_prior():
     single = texts(30)
     labels = [[float(c == 0), float(c != 2), 1.0, 0.0] for c in single["label"]]
     train = single.remove_columns("label").add_column("label", labels)
-    result = baselines(TEXT, train, train, 4, MULTI)
+    result = baselines(train, train, 4, MULTI)
     learnt = result["TF-IDF + logistic regression"]
     assert learnt.shape == (30, 4)
     assert ((learnt > 0.5) == np.asarray(labels)).all()
@@ -99,7 +96,7 @@ def test_each_label_of_several_is_learnt_and_constant_ones_keep_their_prior():
 def test_a_number_is_regressed_on_the_words():
     train, test = texts(30), texts(30, seed=1)
     train, test = (rows.map(lambda row: {"label": float(row["label"]) * 2.5}) for rows in (train, test))
-    result = baselines(TEXT, train, test, 1, REGRESSION)
+    result = baselines(train, test, 1, REGRESSION)
     assert list(result) == ["training mean", "TF-IDF + ridge regression"]
     assert result["training mean"] == pytest.approx(np.full(30, 2.5))
     rmse = {name: score(p, test["label"], REGRESSION)["rmse"] for name, p in result.items()}
@@ -114,7 +111,7 @@ def test_likeness_of_a_pair_is_learnt():
     rows = Dataset.from_dict(
         {"text": [first for first, _ in pairs], "text_pair": other, "label": [same for _, same in pairs]}
     )
-    predictions = baselines(TEXT, rows.select(range(80)), rows.select(range(80, 200)), 2, SINGLE)
+    predictions = baselines(rows.select(range(80)), rows.select(range(80, 200)), 2, SINGLE)
     accuracy = score(predictions["TF-IDF + logistic regression"], rows["label"][80:], SINGLE)["accuracy"]
     assert accuracy > 0.9
 
@@ -135,7 +132,7 @@ def test_image_features_have_two_blocks_of_length_one_at_any_size():
 
 
 def test_the_same_rows_give_the_same_predictions():
-    first, second = (baselines(TEXT, texts(9), texts(9, seed=1), 3, SINGLE) for _ in range(2))
+    first, second = (baselines(texts(9), texts(9, seed=1), 3, SINGLE) for _ in range(2))
     assert all((first[name] == second[name]).all() for name in first)
 
 

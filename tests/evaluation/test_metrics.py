@@ -160,7 +160,8 @@ def test_the_interval_of_an_f1_is_as_wide_as_its_spread_over_samples():
 
 def test_every_metric_knows_its_direction_and_main_metrics_come_first():
     better = {name for problem_type in METRICS for name in metric_names(problem_type) if greater_is_better(name)}
-    assert better == {"accuracy", "macro_f1", "mcc", "micro_f1", "spearman"}
+    assert better == {"accuracy", "macro_f1", "mcc", "micro_f1", "spearman", "entity_f1", "entity_precision",
+                      "entity_recall", "token_accuracy"}  # fmt: skip
     assert all(metric_names(problem_type)[0] == main for problem_type, main in MAIN_METRIC.items())
     with pytest.raises(KeyError):
         greater_is_better("acuracy")

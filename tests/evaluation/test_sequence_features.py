@@ -12,10 +12,10 @@ def rows(*sequences):
     return Dataset.from_dict({"sequence": list(sequences)})
 
 
-def test_the_vocabulary_is_that_of_the_training_rows_with_words_of_three_to_five_letters():
+def test_the_vocabulary_is_that_of_the_training_rows_with_words_of_three_to_seven_letters():
     train, test = sequence_features(rows("ACGTAC"), rows("ACG", "TTTT"))
-    assert train.shape == (1, 4 + 3 + 2)
-    assert test.shape == (2, 9)
+    assert train.shape == (1, 4 + 3 + 2 + 1)
+    assert test.shape == (2, 10)
     assert test.toarray()[0].max() == 1  # only ACG
     assert test.toarray()[1].sum() == 0  # nothing that was seen
 

@@ -81,7 +81,8 @@ def test_the_page_loads_nothing_and_runs_nothing(page):
     assert all(address.startswith(("#", "data:")) for address in addresses)
     policies = [attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes]
     assert policies == [
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+        "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
     ]
 
 

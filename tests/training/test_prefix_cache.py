@@ -89,7 +89,7 @@ def train(
         "train": {"num_train_epochs": 3, "per_device_train_batch_size": 4, "learning_rate": 0.1, "disable_tqdm": True,
                   "optim": "sgd"},  # Adam makes steps out of rounding where a gradient is zero, as that of key biases
     })  # fmt: skip
-    data = Splits(kit.rows, kit.rows.select([0, 4, 8, 1]), None, kit.labels, PROBLEM)
+    data = Splits(kit.rows, kit.rows.select([0, 4, 8, 1]), None, kit.labels, kit.problem_type)
     learnt = Fitting(recipe, kit.task, kit.processor, data, tmp_path).attempt(kit.rows, 0, 0)
     weights = torch.cat([tensor.float().ravel() for tensor in learnt.model.state_dict().values()])
     return Losses.seen, weights, learnt.facts
@@ -103,8 +103,11 @@ def train(
         ("text-classification", [Freeze(), LabelSmoothing()]),
         ("image-classification", [Freeze(blocks=1)]),
         ("image-classification", [Freeze()]),
+        ("token-classification", [Freeze(blocks=1)]),
+        ("token-classification", [Freeze(), LabelSmoothing()]),
+        ("sequence-classification", [Freeze(blocks=1)]),
     ],
-    ids=["text one", "text all", "text smoothed", "image one", "image all"],
+    ids=["text one", "text all", "text smoothed", "image one", "image all", "tokens one", "tokens all", "sequence one"],
 )
 def test_losses_and_final_weights_equal_those_without(modality, techniques, kits, monkeypatch, tmp_path):
     losses, weights, facts = train(kits[modality], techniques, monkeypatch, tmp_path / "a")
@@ -117,9 +120,15 @@ def test_losses_and_final_weights_equal_those_without(modality, techniques, kits
     assert facts["parameters"] == plain_facts["parameters"]
 
 
+def test_clips_of_many_lengths_are_not_cached_since_a_state_stands_for_many_samples(audio, monkeypatch, tmp_path):
+    losses, _, facts = train(audio, [Freeze(blocks=1)], monkeypatch, tmp_path / "a")
+    assert not facts["prefix_cache"]
+    assert losses == train(audio, [Freeze(blocks=1)], monkeypatch, tmp_path / "b", no_cache)[0]
+
+
 def test_states_in_a_memory_mapped_file_give_the_same(kits, monkeypatch, tmp_path):
-    for modality, kit in kits.items():
-        place = tmp_path / modality
+    for modality in ("text-classification", "image-classification", "token-classification"):
+        kit, place = kits[modality], tmp_path / modality
         spilt = partial(prefix_cache, cap_bytes=0)
         losses, weights, facts = train(kit, [Freeze(blocks=1)], monkeypatch, place, spilt)
         assert facts["prefix_cache"]
@@ -192,7 +201,7 @@ def test_live_dropout_before_a_lone_head_keeps_the_whole_network_running(timm, i
 
 @contextmanager
 def cached(kit, network, folder: Path):
-    collate = collator(kit.task, kit.processor, 3, PROBLEM)
+    collate = collator(kit.task, kit.processor, len(kit.labels), kit.problem_type)
     rows = rows_of(kit)
     with prefix_cache(network, [rows], collate, folder) as fed:
         yield fed, rows, collate

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from peft import LoraConfig, TaskType, get_peft_model
+from peft.tuners.lora import Conv2d as AdaptedConv2d
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 from transformers import PreTrainedModel
@@ -18,11 +19,17 @@ from transformers.pytorch_utils import Conv1D
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks
 from hf_smalldata.nn.heads import head_names, hold_statistics
-from hf_smalldata.technique import Context, Technique
+from hf_smalldata.technique import ALL_TASKS, Context, Technique
 
 # Names that attention projections go by: separate or fused, in transformers and timm.
 ATTENTION = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin", "q", "k", "v", "qkv",
              "Wqkv", "query_proj", "key_proj", "value_proj", "in_proj", "c_attn")  # fmt: skip
+
+# peft asks for the kind of head, to keep it beside the adapter; it has no name for heads of images and sounds
+TASK_TYPES = {
+    "AutoModelForSequenceClassification": TaskType.SEQ_CLS,
+    "AutoModelForTokenClassification": TaskType.TOKEN_CLS,
+}
 
 
 class Lora(Technique):
@@ -32,7 +39,7 @@ class Lora(Technique):
     """
 
     name = "lora"
-    tasks = frozenset({"text-classification", "image-classification"})
+    tasks = ALL_TASKS
     paper = "https://arxiv.org/abs/2106.09685"
 
     rank: PositiveInt = 8
@@ -53,7 +60,7 @@ class Lora(Technique):
         names = target_names(model, self.targets)
         hold_statistics(model)
         config = LoraConfig(
-            task_type=TaskType.SEQ_CLS if ctx.task.name == "text-classification" else None,
+            task_type=TASK_TYPES.get(ctx.task.model_class),
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
@@ -63,17 +70,21 @@ class Lora(Technique):
             modules_to_save=head_names(model),
             fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in names),
         )
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+        _tell_strides(adapted)
+        return adapted
 
 
 def target_names(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
     """Full names of the layers to adapt: linear ones and ungrouped convolutions.
 
     Raises:
-        UserError: no layer of the blocks has such a name.
+        UserError: no layer of the blocks has such a name, or none can be adapted.
     """
     inside = {id(module) for block in blocks(model) for module in block.module.modules()}
     layers = {name: module for name, module in model.named_modules() if id(module) in inside and _fits(module)}
+    if not layers:
+        raise UserError(f"lora: {type(model).__name__} has no linear layer or plain convolution in its blocks to adapt")
     if targets == "all":
         chosen = list(layers)
     else:
@@ -88,4 +99,15 @@ def target_names(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
 
 
 def _fits(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, Conv1D)) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    """Whether the layer is linear in its weight as stored: one that pads or standardises by itself can't be merged."""
+    if isinstance(module, nn.Conv2d) and module.groups > 1:
+        return False
+    return type(module).forward in (nn.Linear.forward, nn.Conv2d.forward, Conv1D.forward)
+
+
+def _tell_strides(model: nn.Module) -> None:
+    """Networks that pad as TensorFlow does ask a convolution for its stride, which peft's layer does not tell."""
+    for layer in model.modules():
+        if isinstance(layer, AdaptedConv2d):
+            base = layer.get_base_layer()
+            layer.stride, layer.kernel_size, layer.dilation = base.stride, base.kernel_size, base.dilation

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_smalldata.errors import UserError
-from hf_smalldata.technique import Context, Technique
+from hf_smalldata.technique import ALL_TASKS, Context, Technique
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Dropout(Technique):
     """Set dropout rates; None leaves a rate as the checkpoint has it."""
 
     name = "dropout"
-    tasks = frozenset({"text-classification", "image-classification"})
+    tasks = ALL_TASKS
     paper = "https://jmlr.org/papers/v15/srivastava14a.html"
 
     hidden: Rate | None = None  # after embeddings, attention and feed-forward outputs

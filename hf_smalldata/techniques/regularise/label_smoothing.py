@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.tasks.task import Batch
-from hf_smalldata.technique import Context, Technique
+from hf_smalldata.technique import ALL_TASKS, Context, Technique
 
 
 def smooth(targets: Tensor, epsilon: float) -> Tensor:
-    """(1 - ε) targets + ε / C. targets: (B, C) -> (B, C), the mass of a row is kept."""
+    """(1 - ε) targets + ε / C. targets: (..., C) -> (..., C), the mass of a row is kept."""
     return (1 - epsilon) * targets + epsilon * targets.sum(-1, keepdim=True) / targets.shape[-1]  # section 7
 
 
@@ -25,7 +25,7 @@ class LabelSmoothing(Technique):
     """Smooth the targets of every training batch."""
 
     name = "label_smoothing"
-    tasks = frozenset({"text-classification", "image-classification"})
+    tasks = ALL_TASKS
     paper = "https://arxiv.org/abs/1512.00567"
     keeps_inputs: ClassVar[bool] = True
 
@@ -33,7 +33,7 @@ class LabelSmoothing(Technique):
 
     def model(self, model: nn.Module, ctx: Context) -> nn.Module:
         """The model as it is; smoothing has a meaning only where the classes of a row exclude each other."""
-        if ctx.problem_type != "single_label_classification":
+        if ctx.problem_type not in ("single_label_classification", "token_classification"):
             raise UserError(f"label_smoothing: for single-label rows, and these are {ctx.problem_type}; leave it out")
         return model
 

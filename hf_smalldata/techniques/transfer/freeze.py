@@ -14,7 +14,7 @@ from torch import nn
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import below, blocks, hold_in_eval
 from hf_smalldata.nn.heads import head_names, hold_statistics
-from hf_smalldata.technique import Context, Technique
+from hf_smalldata.technique import ALL_TASKS, Context, Technique
 
 
 class Freeze(Technique):
@@ -25,7 +25,7 @@ class Freeze(Technique):
     """
 
     name = "freeze"
-    tasks = frozenset({"text-classification", "image-classification"})
+    tasks = ALL_TASKS
     paper = "https://arxiv.org/abs/1411.1792"
 
     blocks: Annotated[int, Field(ge=1)] | Literal["all"] = "all"  # bottom blocks, with all that lies below them

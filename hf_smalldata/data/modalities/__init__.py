@@ -1,0 +1,1 @@
+"""One file a modality: see `hf_smalldata.data.modality`."""
