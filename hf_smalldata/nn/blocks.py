@@ -1,7 +1,8 @@
 """The ordered blocks of any backbone: what `freeze`, adapters and the prefix cache cut at.
 
 A block is a repeated unit: a transformer layer, a stage of a convolutional network. No table of architectures: blocks
-are the numbered siblings (`layer.0, layer.1, …` or `layer1, layer2, …`) that hold most of the network's parameters.
+are the numbered siblings (`layer.0, layer.1, …`, `layer1, layer2, …` or `mixed5a, mixed5b, …`) that hold most of the
+network's weight tensors. Tensors, not weights: VGG's two fully connected layers hold more weights than all its others.
 """
 
 from __future__ import annotations
@@ -30,28 +31,32 @@ class Block(NamedTuple):
 
 
 def blocks(model: nn.Module) -> list[Block]:
-    """Blocks of the backbone from the input upwards; at least two.
+    """Blocks of the backbone from the input upwards; one alone where all layers share their weights (ALBERT).
 
     Raises:
         UserError: the network has no repeated part.
     """
-    best: list[Block] = []
-    size = 0
-    for parent in model.modules():
-        series: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for name, child in parent.named_children():
-            numbered = re.fullmatch(r"(\D*)(\d+)", name)
-            called = not isinstance(child, (nn.ModuleList, nn.ModuleDict))
-            if numbered and called and any(True for _ in child.parameters()):
-                series[numbered[1]].append((int(numbered[2]), name))
-        for members in series.values():
-            found = [Block(parent, name) for _, name in sorted(members)]
-            weights = sum(parameter.numel() for block in found for parameter in block.module.parameters())
-            if len(found) >= 2 and weights > size:
-                best, size = found, weights
-    if not best:
+    found = [series for parent in model.modules() for series in _series(parent)]
+    if not found:
         raise UserError(f"{type(model).__name__} has no series of blocks (layer.0, layer.1, …) to cut at")
-    return best
+    return max(found, key=_size)
+
+
+def _series(parent: nn.Module) -> list[list[Block]]:
+    """Numbered children with weights, in order: a list for each name that they share."""
+    series: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+    for name, child in parent.named_children():
+        numbered = re.fullmatch(r"(\D*)(\d+)([a-z]?)", name)
+        called = type(child) not in (nn.ModuleList, nn.ModuleDict)  # DenseNet's block is a dict that is called
+        if numbered and called and any(True for _ in child.parameters()):
+            series[numbered[1]].append((int(numbered[2]), numbered[3], name))
+    return [[Block(parent, name) for *_, name in sorted(members)] for members in series.values()]
+
+
+def _size(series: list[Block]) -> tuple[bool, int, int]:
+    """A series goes before a lone block, then more tensors, then more weights."""
+    sizes = [parameter.numel() for block in series for parameter in block.module.parameters()]
+    return len(series) > 1, len(sizes), sum(sizes)
 
 
 def below(model: nn.Module, cut: int, run: Callable[[nn.Module], Any]) -> tuple[list[nn.Parameter], list[nn.Module]]:

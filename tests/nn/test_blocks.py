@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    AlbertConfig,
     BertConfig,
     DebertaV2Config,
     DistilBertConfig,
@@ -99,10 +100,31 @@ def test_blocks_and_stems_of_timm_networks_are_found(name, timm):
     assert parameters_below(model, 2) == parameters_of(model, [*stem, *expected[:2]])
 
 
-def test_the_series_with_most_weights_is_taken_in_a_vgg(timm):
-    slim = timm("vgg11", mlp_ratio=1 / 64)
-    found = [names_of(slim)[id(block.module)] for block in blocks(slim)]
+@pytest.mark.parametrize("ratio", [1.0, 1 / 64])
+def test_the_convolutions_are_the_blocks_of_a_vgg_though_two_linear_layers_hold_most_weights(ratio, timm):
+    with torch.device("meta"):
+        model = timm("vgg11", mlp_ratio=ratio)
+    convolutions = sum(p.numel() for p in model.timm_model.features.parameters())
+    assert (convolutions * 2 < sum(p.numel() for p in model.parameters())) == (ratio == 1)
+    found = [names_of(model)[id(block.module)] for block in blocks(model)]
     assert found == [f"timm_model.features.{at}" for at in (0, 3, 6, 8, 11, 13, 16, 18)]
+
+
+LETTERED = [f"timm_model.Mixed_{name}" for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")]
+DENSE = [f"timm_model.features.denseblock{at}" for at in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("inception_v3", LETTERED), ("densenet121", DENSE)])
+def test_blocks_numbered_with_letters_and_blocks_that_are_dicts_are_found(name, expected, timm):
+    with torch.device("meta"):
+        model = timm(name)
+    assert [names_of(model)[id(block.module)] for block in blocks(model)] == expected
+
+
+def test_shared_layers_are_one_block_that_all_of_the_body_lies_below(classifier):
+    model = classifier(AlbertConfig(**TEXT, embedding_size=16))
+    assert [names_of(model)[id(block.module)] for block in blocks(model)] == ["albert.encoder.albert_layer_groups.0"]
+    assert parameters_below(model, 1) == parameters_of(model, ["albert.embeddings", "albert.encoder"])
 
 
 def test_two_digit_blocks_are_ordered_by_number(classifier):
