@@ -115,9 +115,8 @@ def woken(model: Any, side: int, size: float = 0.3) -> Any:
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
         norm.running_var.clamp_(min=0.1)  # a channel that is nearly constant would be blown up, and rounding with it
-    scale_logits(
-        model, float(model.eval()(pixel_values=pixels).logits.std()), lambda it: it(pixel_values=pixels).logits
-    )
+    found = float(model.eval()(pixel_values=pixels).logits.std())
+    scale_logits(model, found / size, lambda network: network(pixel_values=pixels).logits)
     return model
 
 
