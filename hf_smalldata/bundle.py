@@ -99,7 +99,10 @@ def prove(
     """
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        inputs = [_portable(value, place / str(at)) for at, value in enumerate(task.pipeline_inputs(rows, processor))]
+        inputs = []
+        for at in range(len(rows)):  # one decoded file in memory at a time
+            (value,) = task.pipeline_inputs(rows.select([at]), processor)
+            inputs.append(_portable(value, place / str(at)))
         (place / "in.json").write_text(json.dumps(inputs), encoding="utf-8")
         command = [sys.executable, "-I", "-c", CHECK, task.pipeline_tag, task.model_class, task.processor_argument,
                    str(folder.resolve()), str(place / "in.json"), json.dumps(all_scores(task, labels)),
@@ -133,6 +136,6 @@ def _portable(value: Any, file: Path) -> Any:
         np.save(file.with_suffix(".npy"), value)
         return str(file.with_suffix(".npy"))
     if hasattr(value, "save"):
-        value.save(file.with_suffix(".png"))
+        value.save(file.with_suffix(".png"), compress_level=1)
         return str(file.with_suffix(".png"))
     return value

@@ -26,6 +26,7 @@ from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Answers, ModelSpec
 
 WRITERS = (".csv", ".jsonl")
+AT_ONCE = 256  # inputs that are decoded at the same time
 
 
 def predict(
@@ -65,7 +66,10 @@ def predict(
     pipeline: Any = transformers.pipeline
     ask = pipeline(task.pipeline_tag, model=str(opened.folder), trust_remote_code=trusts)
     size = 1 if task.same_length(processor) else batch_size  # a pipeline pads, which would change what these models say
-    said = ask(task.pipeline_inputs(windows, processor), batch_size=size, **all_scores(task, labels))
+    said: list[Any] = []
+    for start in range(0, len(windows), AT_ONCE):
+        given = task.pipeline_inputs(windows.select(range(start, min(start + AT_ONCE, len(windows)))), processor)
+        said += ask(given, batch_size=size, **all_scores(task, labels))
     values = task.merge(task.read(said, windows, labels), windows, rows)
     answers = [task.answer(one, row, labels) for one, row in zip(values, rows, strict=True)]
     if calibration is not None and coverage is not None:

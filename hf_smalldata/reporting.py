@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from PIL import Image
 
 from hf_smalldata import report
 from hf_smalldata.data.load import Splits, load
@@ -23,6 +24,8 @@ from hf_smalldata.public import public_name, public_recipe
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import OURS, Run, read_json
 from hf_smalldata.tasks import get_task
+
+SHOWN_PX = 640  # an image for a report, which shows it smaller still
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +150,9 @@ def inputs_of(data: Splits, ids: Collection[str]) -> dict[str, Any]:
     for rows in (data.train, data.validation, data.test):
         at = [index for index, row_id in enumerate(rows["id"][:] if rows is not None else ()) if row_id in ids]
         for row in rows.select(at) if rows is not None else ():
-            found[row["id"]] = modality_of(rows).shown(row)
+            found[row["id"]] = value = modality_of(rows).shown(row)
+            if isinstance(value, Image.Image):  # forty photos of a camera are gigabytes
+                value.thumbnail((SHOWN_PX, SHOWN_PX))
     return found
 
 

@@ -24,7 +24,7 @@ from hf_smalldata.doctor.sample import Sample
 from hf_smalldata.errors import UserError
 
 HASH_RATE_HZ = 8000
-AT_ONCE = 32  # decoded files in memory
+AT_ONCE = 8  # decoded at the same time
 SMALL_SIDE = 32  # pixels; smaller ones hold less than what near copies are told by: digits of one class seem the same
 VERY_DIFFERENT = 4  # largest side of an image over the smallest of another
 
