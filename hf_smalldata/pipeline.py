@@ -122,8 +122,10 @@ def load_and_examine(recipe: Recipe, task: Task, objects: Mapping[str, Any] | No
         return data
     lengths = lengths_of(task, task.load_processor(recipe.model))
     found = examine(data, get_modality(task.kind), lengths).of("warn", "fail")
-    # which rows are in two splits is said where they are left out
-    said = [finding.told() for finding in found if finding.name not in ("leaks", "near leaks", "groups")]
+    mended: set[str] = set()  # said where `split` leaves such rows out
+    if recipe.data.rows is None:
+        mended = {"leaks", "groups"} | ({"near leaks"} if recipe.data.keep_together == "near" else set())
+    said = [finding.told() for finding in found if finding.name not in mended]
     return replace(data, warnings=(*data.warnings, *said))
 
 

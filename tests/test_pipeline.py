@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,11 @@ import yaml
 from PIL import Image
 
 from hf_smalldata import bundle, pipeline
+from hf_smalldata.data.rows import rows_record
 from hf_smalldata.prediction import predict
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import Run
+from hf_smalldata.tasks import get_task
 from hf_smalldata.testing import COLOURS, TOPICS, image_folder, text_rows, tiny_image_model, tiny_text_model
 
 TOLERANCE = 1e-4
@@ -199,3 +202,18 @@ def test_images_of_every_kind_go_through_to_the_stock_pipeline(tmp_path, vit, un
         [{one["label"]: one["score"] for one in answer}[label] for label in run.metrics["labels"]] for answer in answers
     ]
     np.testing.assert_allclose(ours, score_columns(run), atol=TOLERANCE)
+
+
+def test_a_leak_is_said_where_nothing_mends_it(bert, tmp_path, unproven):
+    texts = [f"the {animal} is in the {food}" for animal in TOPICS["animals"] for food in TOPICS["food"]]
+    rows = {"text": texts[:24], "label": ["a", "b"] * 12}
+    test = {"text": [*texts[24:], texts[0].upper()], "label": ["a", "b"] * 6 + ["a"]}
+    given = recipe(bert, {"name": "rows", "keep_together": "equal"})
+    mended = pipeline.read_rows(given, get_task(given.task), {"train": rows, "test": test})
+    assert [warning for warning in mended.warnings if "belong to test rows" in warning]
+    assert not [warning for warning in mended.warnings if warning.startswith("leaks")]
+    record = tmp_path / "rows.json"
+    record.write_text(json.dumps(rows_record(replace(mended, draws={}), {0: mended.train})))
+    again = recipe(bert, {"name": "rows", "rows": str(record)})
+    warned = pipeline.read_rows(again, get_task(again.task), {"train": rows, "test": test}).warnings
+    assert [warning for warning in warned if warning.startswith("leaks: 1 of 13 test rows")]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hf_smalldata.data.table import first_of
+from hf_smalldata.data.table import refusal
 from hf_smalldata.errors import UserError, require
 
 SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif", ".au", ".caf"})
@@ -133,10 +133,7 @@ def check_sounds(values: Iterable[Any], names: Iterable[str], where: str) -> lis
         if problem := _unusable(facts):
             broken.append(f"{_name(value, name)}: {problem}")
     if broken:
-        shown = "\n  ".join(first_of(broken))
-        raise UserError(
-            f"{where}: {len(broken)} of {count} sounds can't be used; mend them or take them out:\n  {shown}"
-        )
+        raise refusal(where, broken, count, "sounds can't be used")
     return _doubts(rates, where)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hf_smalldata.data import dicom
-from hf_smalldata.data.table import first_of
+from hf_smalldata.data.table import refusal
 from hf_smalldata.errors import UserError
 
 SUFFIXES = frozenset(
@@ -62,10 +62,7 @@ def check_images(values: Iterable[Any], names: Iterable[str], where: str) -> Non
         if reason := _problem(value):
             broken.append(f"{_name(value, name)}: {reason}")
     if broken:
-        shown = "\n  ".join(first_of(broken))
-        raise UserError(
-            f"{where}: {len(broken)} of {count} images can't be opened; mend them or take them out:\n  {shown}"
-        )
+        raise refusal(where, broken, count, "images can't be opened")
 
 
 def image_problems(value: Any, window: Sequence[float] | None = None) -> str | None:

@@ -71,7 +71,8 @@ def load(spec: DataSpec, kind: Kind, problem_type_override: ProblemType | None =
         raise UserError(f"expected training rows, found only {listed(sorted(tables))}")
     warnings = [warning for table in tables.values() for warning in table.warnings]
     columns = find_columns(tables, spec, kind)
-    cells = {split: _label_cells(table, columns, spec, kind) for split, table in tables.items()}
+    spec = modality.settled(spec, [table.columns[columns.input] for table in tables.values()])
+    cells = {split: label_cells(table, columns, spec, kind) for split, table in tables.items()}
     kept: dict[str, list[int]] = {}
     for split, table in list(tables.items()):
         kept[split], dropped = _complete_rows(table, columns, cells[split], split)
@@ -100,7 +101,7 @@ def load(spec: DataSpec, kind: Kind, problem_type_override: ProblemType | None =
     )
 
 
-def _label_cells(table: Table, columns: Columns, spec: DataSpec, kind: Kind) -> Sequence[Any]:
+def label_cells(table: Table, columns: Columns, spec: DataSpec, kind: Kind) -> Sequence[Any]:
     """One label cell a row, None where the label is missing."""
     if len(columns.labels) > 1:
         return labels.columns_to_lists({n: table.columns[n] for n in columns.labels}, table.ids, table.where)

@@ -49,6 +49,10 @@ class Modality(ABC):
     tied_from: ClassVar[float] = 0.0  # similarity of pairs that must not be parted; below, a pair is only worth a look
     a_file_each: ClassVar[str] = ""  # 'images': the rows are files in class folders; the word for messages
 
+    def settled(self, spec: DataSpec, cells: Sequence[Sequence[Any]]) -> DataSpec:
+        """How to read inputs, with what only all cells of all splits together can tell."""
+        return spec
+
     @abstractmethod
     def inputs(self, table: Table, column: str, pair: str | None, rows: Sequence[int], spec: DataSpec) -> Read:
         """The input columns of some rows of a source, undecoded, and what was changed in reading them.

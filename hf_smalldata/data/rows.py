@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.modality import modality_of
 from hf_smalldata.data.spec import DataSpec
+from hf_smalldata.data.strata import named
 from hf_smalldata.errors import Problems, UserError, listed
 
 
@@ -121,19 +122,11 @@ def contents(rows: Dataset | None, splits: Splits) -> dict[str, str]:
     if rows is None or not len(rows):
         return {}
     inputs = modality_of(rows).contents(rows)
-    labels = [_label_names(label, splits) for label in rows["label"][:]]
+    labels = [named(label, splits.labels, splits.problem_type) for label in rows["label"][:]]
     return {
         row_id: hashlib.sha256(json.dumps([given, label]).encode()).hexdigest()
         for row_id, given, label in zip(rows["id"][:], inputs, labels, strict=True)
     }
-
-
-def _label_names(label: Any, splits: Splits) -> Any:
-    if splits.problem_type == "token_classification":
-        return [splits.labels[tag] for tag in label]
-    if isinstance(label, list):
-        return [name for name, on in zip(splits.labels, label, strict=True) if on]
-    return splits.labels[label] if splits.labels else label
 
 
 def _sha(rows: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from datasets import Dataset
 
@@ -30,6 +31,15 @@ def class_names(labels: Sequence[str], problem_type: ProblemType) -> tuple[str, 
     if problem_type == "token_classification":
         return tuple(label.removeprefix("B-") for label in labels[1::2])
     return tuple(labels)
+
+
+def named(label: Any, names: Sequence[str], problem_type: ProblemType) -> Any:
+    """One label as `load` makes it, with names in place of numbers: a name, a list of names, a value, or tags."""
+    if problem_type == "token_classification":
+        return [names[tag] for tag in label]
+    if problem_type == "multi_label_classification":
+        return [name for name, on in zip(names, label, strict=True) if on]
+    return names[label] if names else label
 
 
 def class_counts(rows: Dataset | None, labels: Sequence[str], problem_type: ProblemType) -> dict[str, int]:

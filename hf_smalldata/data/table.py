@@ -68,6 +68,12 @@ def first_of(problems: Sequence[str], most: int = 20) -> list[str]:
     return list(problems) if rest <= 0 else [*problems[: most - 1], f"{problems[most - 1]}; and {rest} more like it"]
 
 
+def refusal(where: str, broken: Sequence[str], count: int, what: str) -> UserError:
+    """The error of files that cannot be used: how many of them, the first 20 by name, each with its reason."""
+    shown = "\n  ".join(first_of(broken))
+    return UserError(f"{where}: {len(broken)} of {count} {what}; mend them or take them out:\n  {shown}")
+
+
 def table_of_dataset(rows: Dataset, where: str, prefix: str) -> Table:
     """A Dataset as a Table; images and sounds stay undecoded, ids are `<prefix>:<index>`."""
     for name, feature in rows.features.items():

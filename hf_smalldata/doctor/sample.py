@@ -13,9 +13,9 @@ from hf_smalldata.data.holdout import key
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.modality import Modality
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.data.strata import class_names, named
 
 MOST_ROWS = 20_000  # of a split, for what looks at rows one by one or at pairs
-FOLDED = ("text", "sequence")  # a reader takes no notice of case in these
 
 Label = Any  # a name, a tuple of names, a tuple of tags, or a number
 
@@ -58,8 +58,8 @@ class Sample:
 
     @cached_property
     def same(self) -> dict[str, list[Hashable]]:
-        """For each split a value a row: equal for inputs that differ in blanks, or in case, at most."""
-        return {split: self._same(part) for split, part in self.parts.items()}
+        """For each split a value a row that is equal for inputs which are the same to a reader."""
+        return {split: list(self.modality.ties(part.rows)) for split, part in self.parts.items()}
 
     @cached_property
     def groups(self) -> dict[str, list[str]] | None:
@@ -112,11 +112,6 @@ class Sample:
         """Rows of all splits."""
         return sum(len(part.labels) for part in self.parts.values())
 
-    def _same(self, part: Part) -> list[Hashable]:
-        if self.modality.kind in FOLDED:
-            return [" ".join(text.casefold().split()) for text in self._texts(part)]
-        return list(self.modality.ties(part.rows))
-
     def _texts(self, part: Part) -> list[str]:
         column = "sequence" if self.modality.kind == "sequence" else "text"
         if "text_pair" in part.rows.column_names:
@@ -136,19 +131,9 @@ def sample_of(splits: Splits, modality: Modality) -> Sample:
 
 
 def by_name(targets: Sequence[Any], names: Sequence[str], problem: ProblemType) -> list[Label]:
-    """Targets as `load` makes them, with names in place of numbers."""
-    if problem == "multi_label_classification":
-        return [tuple(name for name, on in zip(names, target, strict=True) if on) for target in targets]
-    if problem == "token_classification":
-        return [tuple(names[tag] for tag in target) for target in targets]
-    return list(targets) if problem == "regression" else [names[target] for target in targets]
-
-
-def class_names(labels: Sequence[str], problem: ProblemType) -> tuple[str, ...]:
-    """Labels, or types of entities."""
-    if problem == "token_classification":
-        return tuple(dict.fromkeys(label[2:] for label in labels if label != "O"))
-    return tuple(labels)
+    """Targets as `load` makes them, with names in place of numbers; lists as tuples, for sets."""
+    labels = (named(target, names, problem) for target in targets)
+    return [tuple(label) if isinstance(label, list) else label for label in labels]
 
 
 def _drawn(ids: Sequence[str]) -> list[int]:

@@ -13,17 +13,17 @@ from typing import Any
 
 from datasets import Dataset, Features, Value, concatenate_datasets
 
-from hf_smalldata.data import labels
 from hf_smalldata.data.columns import Columns, find_columns
+from hf_smalldata.data.load import label_cells
 from hf_smalldata.data.modality import Kind, Modality, Read, get_modality
-from hf_smalldata.data.sequences import guess_alphabet
 from hf_smalldata.data.source import Tables, read_sources
 from hf_smalldata.data.spec import DataSpec
+from hf_smalldata.data.strata import class_names
 from hf_smalldata.data.table import Table, is_missing
 from hf_smalldata.doctor import giveaways
 from hf_smalldata.doctor.findings import Finding, among, fine
 from hf_smalldata.doctor.guess import read_and_guess
-from hf_smalldata.doctor.sample import Part, Sample, by_name, class_names
+from hf_smalldata.doctor.sample import Part, Sample, by_name
 from hf_smalldata.doctor.tagged import sound_tags
 from hf_smalldata.errors import UserError
 
@@ -60,13 +60,11 @@ def read_source(spec: DataSpec, kind: Kind | None = None) -> Source:
     kind, tables = read_and_guess(spec) if kind is None else (kind, read_sources(spec, kind))
     modality = get_modality(kind)
     columns = find_columns(tables, spec, kind)
-    if kind == "sequence" and spec.alphabet is None:  # of all rows: one alone may tell another
-        cells = [str(cell).upper() for table in tables.values() for cell in table.columns[columns.input]]
-        spec = spec.model_copy(update={"alphabet": guess_alphabet(cells)})
+    spec = modality.settled(spec, [table.columns[columns.input] for table in tables.values()])
     inputs, given = dict[str, Dataset](), dict[str, list[Any]]()
     missing, unreadable, findings, said = dict[str, str](), dict[str, str](), list[Finding](), list[str]()
     for split, table in tables.items():
-        own = _label_cells(table, columns, spec, kind)
+        own = label_cells(table, columns, spec, kind)
         if split != "train" and all(map(is_missing, own)):
             findings.append(Finding("missing", "warn", f"no {split} row has a label: the {split} split is not used"))
             continue
@@ -87,17 +85,6 @@ def read_source(spec: DataSpec, kind: Kind | None = None) -> Source:
         findings.append(_unreadable_finding(unreadable, total))
     data, more = _labelled(inputs, given, tables["train"], columns, modality, spec)
     return Source(kind, tables, columns, data, (*findings, *more, *_paths(data, tables["train"], columns)))
-
-
-def _label_cells(table: Table, columns: Columns, spec: DataSpec, kind: Kind) -> Sequence[Any]:
-    """As `load` reads them: None where the label is missing."""
-    if len(columns.labels) > 1:
-        return labels.columns_to_lists({name: table.columns[name] for name in columns.labels}, table.ids, table.where)
-    cells = table.columns[columns.labels[0]]
-    if spec.label_separator is not None:
-        return labels.split_cells(cells, spec.label_separator)
-    hidden = columns.labels[0] in table.label_names and kind != "tokens"
-    return [None if hidden and cell == -1 else cell for cell in cells]
 
 
 def _missing(table: Table, columns: Columns, cells: Sequence[Any]) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from hf_smalldata.data.load import load
 from hf_smalldata.data.sequences import clean, guess_alphabet, read_fasta
+from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.errors import UserError
 
 
@@ -123,3 +125,18 @@ def test_a_given_alphabet_is_not_guessed():
     assert clean(["GAGAGA"], ["a"], "x.csv", "protein") == (["GAGAGA"], [])
     with pytest.raises(UserError, match="read as dna"):
         clean(["MKTAYIAK"], ["a"], "x.csv", "dna")
+
+
+def test_the_alphabet_is_told_by_the_rows_of_all_splits_together():
+    train = {"sequence": ["MKLEWQVV", "MKWEEDLL"] * 2, "label": ["a", "b"] * 2}
+    test = {"sequence": ["GATTACA", "ACGTACG"], "label": ["a", "b"]}  # a peptide of such letters
+    read = load(DataSpec(name="rows"), "sequence", objects={"train": train, "test": test})
+    assert read.test["sequence"][:] == test["sequence"]
+    with pytest.raises(UserError, match="letter 'M'"):
+        load(DataSpec(name="rows", alphabet="dna"), "sequence", objects={"train": train, "test": test})
+    wrong = {"sequence": ["ACGTRACG", "ACGT"], "label": ["a", "b"]}  # R is no nucleotide, but an amino acid
+    assert load(DataSpec(name="rows"), "sequence", objects={"train": train, "test": wrong}).test is not None
+    with pytest.raises(UserError, match="letter 'R' at 5"):
+        load(
+            DataSpec(name="rows"), "sequence", objects={"train": {**test, "sequence": ["ACGT" * 9] * 2}, "test": wrong}
+        )

@@ -9,11 +9,11 @@ from datasets import Dataset, Features, Value
 
 from hf_smalldata.data.modalities.text import texts
 from hf_smalldata.data.modality import Modality, Read
-from hf_smalldata.data.sequences import clean
+from hf_smalldata.data.sequences import clean, guess_alphabet
 from hf_smalldata.data.similar import Pair
 from hf_smalldata.data.similar_texts import similar_sequences
 from hf_smalldata.data.spec import DataSpec
-from hf_smalldata.data.table import Table
+from hf_smalldata.data.table import Table, is_missing
 
 
 class Sequences(Modality):
@@ -22,6 +22,13 @@ class Sequences(Modality):
     kind = "sequence"
     of_text = True
     input_names = (("sequence", "seq", "dna", "rna", "protein", "dna_sequence", "protein_sequence"), ("text",))
+
+    def settled(self, spec: DataSpec, cells: Sequence[Sequence[Any]]) -> DataSpec:
+        """The alphabet: a protein may happen to have the letters of DNA alone."""
+        if spec.alphabet is not None:
+            return spec
+        every = [str(cell).upper() for column in cells for cell in column if not is_missing(cell)]
+        return spec.model_copy(update={"alphabet": guess_alphabet(every)})
 
     def inputs(self, table: Table, column: str, pair: str | None, rows: Sequence[int], spec: DataSpec) -> Read:
         """Column sequence."""

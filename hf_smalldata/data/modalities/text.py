@@ -54,8 +54,8 @@ class Texts(Modality):
         return [json.dumps(list(both)) for both in _both(rows, None)]
 
     def ties(self, rows: Dataset) -> list[bytes]:
-        """Equal for texts that differ in blanks only."""
-        normal = ("\0".join(" ".join(part.split()) for part in both) for both in _both(rows, ""))
+        """Equal for texts that differ in blanks or case only."""
+        normal = ("\0".join(" ".join(part.casefold().split()) for part in both) for both in _both(rows, ""))
         return [hashlib.sha256(text.encode()).digest() for text in normal]
 
     def similar(self, rows: Dataset) -> list[Pair]:
