@@ -14,13 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from measured import measure_all
 
 
 def main() -> None:
@@ -43,22 +40,13 @@ def main() -> None:
     setting = {
         name: getattr(given, name) for name in ("data", "model", "rows", "epochs", "learning_rate", "batch_size")
     }
-    done = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
-    for frozen in given.frozen:
-        for seed in given.seeds:
-            for side in ("plain", "ours") if seed % 2 == 0 else ("ours", "plain"):
-                key = {"side": side, "frozen": frozen, "seed": seed}
-                if any({**setting, **key}.items() <= line.items() for line in done):
-                    continue
-                command = [sys.executable, __file__, *sys.argv[1:], "--one", json.dumps(key)]
-                out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                line = {**setting, **key, **json.loads(out.splitlines()[-1]), "date": date.today().isoformat(),
-                        "machine": f"{platform.machine()}, {os.cpu_count()} cores"}  # fmt: skip
-                done.append(line)
-                with given.results.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(line, flush=True)
-    report([line for line in done if setting.items() <= line.items()])
+    keys = [
+        {"side": side, "frozen": frozen, "seed": seed}
+        for frozen in given.frozen
+        for seed in given.seeds
+        for side in (("plain", "ours") if seed % 2 == 0 else ("ours", "plain"))
+    ]
+    report(measure_all(keys, setting, given.results))
 
 
 def report(lines: list[dict[str, Any]]) -> None:
@@ -128,7 +116,7 @@ def _ours(recipe: Any, task: Any, data: Any, rows: Any, test: Any, frozen: int, 
     from hf_smalldata.fitting import Fitting
 
     with tempfile.TemporaryDirectory() as work:
-        fitting = Fitting(recipe, task, task.load_processor(recipe.model), data, Path(work))
+        fitting = Fitting.of(recipe, data, Path(work))
         learnt = fitting.attempt(rows, seed, seed)
         return fitting.predict(learnt.model, test).argmax(-1), learnt.facts["train_seconds"]
 

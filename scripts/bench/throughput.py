@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from measured import measure_all
 
 
 def main() -> None:
@@ -36,24 +33,15 @@ def main() -> None:
     if given.one:
         print(json.dumps(measure(given.set, **json.loads(given.one))))
         return
-    done = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
-    setting = {"set": given.set}
-    for recipe in given.recipes:
-        for frozen in given.frozen:
-            for seed in given.seeds:
-                for side in ("plain", "ours") if seed % 2 == 0 else ("ours", "plain"):
-                    key = {"recipe": recipe, "side": side, "frozen": frozen, "seed": seed}
-                    if any({**setting, **key}.items() <= line.items() for line in done):
-                        continue
-                    command = [sys.executable, __file__, *sys.argv[1:], "--one", json.dumps(key)]
-                    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                    line = {**setting, **key, **json.loads(out.splitlines()[-1]), "date": date.today().isoformat(),
-                            "machine": f"{platform.machine()}, {os.cpu_count()} cores"}  # fmt: skip
-                    done.append(line)
-                    with given.results.open("a") as file:
-                        file.write(json.dumps(line) + "\n")
-                    print(line, flush=True)
-    report([line for line in done if line["recipe"] in given.recipes and line["set"] == given.set])
+    keys = [
+        {"recipe": recipe, "side": side, "frozen": frozen, "seed": seed}
+        for recipe in given.recipes
+        for frozen in given.frozen
+        for seed in given.seeds
+        for side in (("plain", "ours") if seed % 2 == 0 else ("ours", "plain"))
+    ]
+    lines = measure_all(keys, {"set": given.set}, given.results)
+    report([line for line in lines if line["recipe"] in given.recipes])
 
 
 def report(lines: list[dict[str, Any]]) -> None:
