@@ -17,6 +17,7 @@ REGISTRY: dict[str, str] = {
     # regularise
     "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
     "label_smoothing": "hf_smalldata.techniques.regularise.label_smoothing:LabelSmoothing",
+    # fewshot
 }
 
 

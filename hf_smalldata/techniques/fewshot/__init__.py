@@ -1,0 +1,1 @@
+"""Few-shot learning: representations and heads from a handful of rows a class."""
