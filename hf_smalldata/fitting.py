@@ -109,7 +109,7 @@ class Fitting:
         rows = drawn
         for technique in using(recipe.techniques, "rows"):
             rows = technique.rows(rows, context)
-        model = task.load_model(recipe.model, data.labels, data.problem_type)
+        model = task.load_model(recipe.model, data.labels, data.problem_type).to(arguments.device)
         for technique in using(recipe.techniques, "model"):
             model = technique.model(model, context)
         model.to(arguments.device)

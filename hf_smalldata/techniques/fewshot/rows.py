@@ -1,0 +1,54 @@
+"""What few-shot techniques share: rows of a run as batches and embeddings, by the network as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+
+from hf_smalldata.nn.features import Readout, embeddings, readout
+from hf_smalldata.tasks.task import Batch
+from hf_smalldata.tasks.windows import mean_by_row
+from hf_smalldata.technique import Context
+from hf_smalldata.training.batching import EncodedRows, by_length, to_device
+
+BATCH_SIZE = 32
+
+
+def features_of(model: nn.Module, ctx: Context, rows: Dataset | None = None) -> tuple[Tensor, Readout]:
+    """Embeddings of rows, and the layer that reads them; the layers between it and the pooled state become linear.
+
+    Args:
+        model: put into evaluation mode.
+        ctx: of the run.
+        rows: default `ctx.train`; a row that is cut into windows has the mean of theirs.
+
+    Returns:
+        (N, d) float32 on the CPU, in the order of the rows, and the readout.
+    """
+    given = ctx.train if rows is None else rows
+    windows = ctx.task.cut(given, ctx.processor)
+    encoded = EncodedRows(windows, ctx.task, ctx.processor)
+    device = next(model.parameters()).device
+    out = readout(model, lambda network: network(**inputs_of(encoded, [0], ctx, device)))
+    order = by_length(encoded, BATCH_SIZE)
+    found = embeddings(model, batches(encoded, order, ctx, device), out).cpu()
+    place = torch.empty(len(encoded), dtype=torch.long)
+    place[[at for batch in order for at in batch]] = torch.arange(len(encoded))
+    found = found[place]
+    if windows is not given:
+        found = torch.from_numpy(mean_by_row(found.numpy(), windows["id"][:], given["id"][:]))
+    return found, out
+
+
+def batches(rows: EncodedRows, order: list[list[int]], ctx: Context, device: torch.device) -> Iterator[Batch]:
+    """The model's inputs for each batch of indices."""
+    for indices in order:
+        yield inputs_of(rows, indices, ctx, device)
+
+
+def inputs_of(rows: EncodedRows, indices: list[int], ctx: Context, device: torch.device) -> Batch:
+    """The model's inputs for some rows."""
+    return to_device(ctx.task.collate([rows.features[at] for at in indices], ctx.processor), device)
