@@ -100,7 +100,7 @@ def fold_mean(model: nn.Module, largest: float) -> float:
     Returns:
         The strength of the mean beside the first token's own state.
     """
-    strength = 10.0 ** math.floor(math.log10(LARGEST / largest))
+    strength = 2.0 ** math.floor(math.log2(LARGEST / largest))
     block, names = append_block(model)
     part = block.get_submodule
     for name in (names.query, names.key, names.inner, names.outer):
