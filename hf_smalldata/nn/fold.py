@@ -100,7 +100,7 @@ def fold_mean(model: nn.Module, largest: float) -> float:
     Returns:
         The strength of the mean beside the first token's own state.
     """
-    strength = 2.0 ** math.floor(math.log2(LARGEST / largest))
+    strength: float = 2.0 ** math.floor(math.log2(LARGEST / largest))
     block, names = append_block(model)
     part = block.get_submodule
     for name in (names.query, names.key, names.inner, names.outer):
@@ -125,7 +125,7 @@ def hasten(model: nn.Module) -> bool:
     if _model_type(model) not in PLAIN:
         return False
     names = FAMILIES[_model_type(model)]
-    block = blocks(model)[-1].module
+    block: Any = blocks(model)[-1].module
     pools = not any(bool(block.get_submodule(name).weight.any()) for name in (names.query, names.key, names.outer))
     if pools and not isinstance(block, _Pools):
         block.__class__ = type(f"Pooling{type(block).__name__}", (_Pools, type(block)), {"names": names})
@@ -138,14 +138,15 @@ class _Pools(nn.Module):
     names: Names
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-        part, before = self.get_submodule, bool(self.names.final_norm)
-        norm, output = part(self.names.attention_norm), part(self.names.output)
+        part: Any = self.get_submodule
+        norm, output, before = part(self.names.attention_norm), part(self.names.output), bool(self.names.final_norm)
         first, values = hidden_states[:, :1], norm(hidden_states) if before else hidden_states
         weights = _weights(attention_mask, hidden_states).unsqueeze(-1)  # (B, T, 1)
         pooled = (values * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)  # (B, T, d) -> (B, 1, d)
         mixed = output.weight[0, 0] * pooled + first
         mixed = mixed if before else part(self.names.norm)(norm(mixed))
-        return mixed.expand_as(hidden_states)
+        states: Tensor = mixed.expand_as(hidden_states)
+        return states
 
 
 def _weights(mask: Tensor | None, states: Tensor) -> Tensor:
