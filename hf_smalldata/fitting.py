@@ -103,9 +103,7 @@ class Fitting:
     def _train(self, drawn: Dataset, seed: int, start: int, work: Path, arguments: TrainingArguments) -> Learnt:
         recipe, data, task, processor = self.recipe, self.data, self.task, self.processor
         set_seed(start)
-        context = Context(
-            task, processor, drawn, None, data.labels, data.problem_type, seed, work, self._fit_others(seed)
-        )
+        context = self._context(drawn, seed, work)
         rows = drawn
         for technique in using(recipe.techniques, "rows"):
             rows = technique.rows(rows, context)
@@ -157,6 +155,23 @@ class Fitting:
         }
         return Learnt(model, facts)
 
+    def beside(self, work: Path, drawn: Dataset, seed: int, test: Dataset) -> dict[str, Predictions]:
+        """What techniques' `baseline` hooks say of the test rows, by the name of their row.
+
+        Args:
+            work: a folder that all seeds share.
+            drawn: the rows of the seed.
+            seed: of draws and of torch's global generator.
+            test: of which the labels are not shown to the techniques.
+        """
+        work.mkdir(parents=True, exist_ok=True)
+        context, unlabelled = self._context(drawn, seed, work), test.remove_columns("label")
+        found: dict[str, Predictions] = {}
+        for technique in using(self.recipe.techniques, "baseline"):
+            set_seed(seed)
+            found[technique.baseline_name(context)] = technique.baseline(unlabelled, context)
+        return found
+
     def predict(self, model: nn.Module, rows: Dataset) -> Predictions:
         """Probabilities (N, C) of rows; values (N, 1) for regression; for tokens (N,) of probabilities (words, C).
 
@@ -173,6 +188,11 @@ class Fitting:
         if not all(np.isfinite(each).all() for each in logits):
             raise UserError("training diverged: the model's output is not a number; lower train.learning_rate")
         return self.task.merge(self._probabilities(logits), windows, rows)
+
+    def _context(self, drawn: Dataset, seed: int, work: Path) -> Context:
+        recipe, data = self.recipe, self.data
+        return Context(self.task, recipe.model, self.processor, drawn, None, data.labels, data.problem_type, seed, work,
+                       self._fit_others(seed))  # fmt: skip
 
     def _probabilities(self, logits: Predictions) -> Predictions:
         problem = self.data.problem_type

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from accelerate import PartialState
 from datasets import Dataset
 
 from hf_smalldata.data.load import Splits
@@ -24,6 +25,7 @@ from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import environment, write_json
 
 Array = np.ndarray[Any, Any]
+Beside = Callable[[Dataset, int, Dataset], Mapping[str, Array]]  # drawn rows, seed, test rows -> predictions by name
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,17 @@ def write_part(
     predictions.to_parquet(folder / "predictions.parquet")
 
 
-def baselines_of(data: Splits, draws: Mapping[int, Dataset]) -> Baselines:
-    """What the labels alone and a linear model make of the same rows."""
+def baselines_of(data: Splits, draws: Mapping[int, Dataset], beside: Beside) -> Baselines:
+    """What the labels alone, a linear model and techniques' `baseline` hooks make of the same rows.
+
+    Called by every process, for techniques may share their work out; the first two are made by the main process alone.
+    """
     started = time.perf_counter()
-    width = max(len(data.labels), 1)
-    found = {seed: baselines(rows, test_rows(data), width, data.problem_type) for seed, rows in draws.items()}
+    width, test, main = max(len(data.labels), 1), test_rows(data), PartialState().is_main_process
+    found = {
+        seed: {**(baselines(rows, test, width, data.problem_type) if main else {}), **beside(rows, seed, test)}
+        for seed, rows in draws.items()
+    }
     return Baselines(found, time.perf_counter() - started)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def train(
         state.wait_for_everyone()
         shared = Fitting.of(recipe, data, folders.work, resume=resume)
         recipe = shared.recipe
+        others = baselines_of(data, draws, partial(shared.beside, folders.work))  # what is wrong there is said at once
         predicted: dict[int, Predictions] = {}
         facts: list[dict[str, Any]] = []
         for seed, rows in draws.items():
@@ -91,7 +93,7 @@ def train(
             state.wait_for_everyone()
             release_memory(learnt.model)
         if state.is_main_process:
-            outcome = Outcome(recipe, data, draws, predicted, facts, baselines_of(data, draws))
+            outcome = Outcome(recipe, data, draws, predicted, facts, others)
             write_run(folders.run, place.name, recipe, data, draws, outcome.measure(), outcome.predictions())
         state.wait_for_everyone()
     state.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""What a technique is: frozen hyper-parameters and seven hooks that do nothing until overridden.
+"""What a technique is: frozen hyper-parameters and eight hooks that do nothing until overridden.
 
 The hooks stand in the order in which data meets them. Each takes a thing and returns the thing; nothing is changed in
 place but the model. A technique is complete in its own file and knows no other technique.
@@ -21,10 +21,10 @@ from transformers import TrainerCallback
 
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.tasks import TASKS
-from hf_smalldata.tasks.task import Batch, Task
+from hf_smalldata.tasks.task import Batch, ModelSpec, Predictions, Task
 
 ALL_TASKS = frozenset(TASKS)
-HOOKS = ("rows", "model", "param_groups", "example", "batch", "penalty", "callbacks")
+HOOKS = ("rows", "model", "param_groups", "example", "batch", "penalty", "callbacks", "baseline")
 
 Need = Literal["unlabelled", "features", "validation"]
 Predictor = Callable[[Dataset], np.ndarray]  # rows -> probabilities (N, C)
@@ -36,6 +36,7 @@ class Context:
     """What a technique may know of the run it works in."""
 
     task: Task
+    model: ModelSpec  # the pretrained model that the run starts from
     processor: Any
     train: Dataset  # the labelled rows that may be learnt from: columns id, input, label
     unlabelled: Dataset | None
@@ -107,6 +108,27 @@ class Technique(BaseModel):
     def callbacks(self) -> list[TrainerCallback]:
         """Callbacks of the training loop, made anew for each training."""
         return []
+
+    def baseline(self, test: Dataset, ctx: Context) -> Predictions:
+        """Predictions of another method for the test rows, shown as a row of the report's table beside the model.
+
+        It changes nothing about the trained model. It is called before the training of each seed, by every process.
+
+        Args:
+            test: without their labels.
+            ctx: `train` are the drawn rows of the seed. `work_dir` is shared by all seeds and by all Runs of a study:
+                `once` with a key that says what the result depends on makes it once for all of them.
+        """
+        raise NotImplementedError(f"{self.name} makes no predictions of its own")
+
+    def baseline_name(self, ctx: Context) -> str:
+        """What the row of the `baseline` hook is called; it is published, so it holds no path."""
+        return self.name
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has a say in the trained model: one that has not cannot be ablated."""
+        return self.hooks() != ("baseline",)
 
     def hooks(self) -> tuple[str, ...]:
         """The hooks that this technique uses, in the order in which data meets them."""

@@ -73,6 +73,7 @@ class Kit:
 
         return Context(
             task=self.task,
+            model=self.spec,
             processor=self.processor,
             train=self.rows,
             unlabelled=None,

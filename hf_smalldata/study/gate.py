@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from hf_smalldata.evaluation.report import show
-from hf_smalldata.study.plan import Plan, describe
+from hf_smalldata.study.plan import Plan, describe, keeping
 
 GATED = "gated"
 
@@ -33,8 +33,7 @@ def with_gate(plan: Plan, techniques: Sequence[str]) -> Plan:
     if name is not None:
         return replace(plain, gate=name)
     whole = plan.variants[plan.main]
-    kept = [each for each in whole.techniques if each.name in techniques]
-    return replace(plain, variants={**plain.variants, GATED: whole.with_techniques(kept)}, gate=GATED)
+    return replace(plain, variants={**plain.variants, GATED: keeping(whole, techniques)}, gate=GATED)
 
 
 def gate_content(plan: Plan, compared: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

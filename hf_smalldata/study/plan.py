@@ -77,8 +77,7 @@ class Plan:
     def variant_of(self, techniques: Sequence[str]) -> str | None:
         """The variant of an ablation that has just these of the techniques; None where there is none."""
         wanted = list(techniques)
-        return next((name for name, recipe in self.variants.items()
-                     if [each.name for each in recipe.techniques] == wanted), None)  # fmt: skip
+        return next((name for name, recipe in self.variants.items() if trained_by(recipe) == wanted), None)
 
 
 def make_plan(
@@ -118,7 +117,7 @@ def make_plan(
     if len(set(chosen)) < len(chosen):
         raise UserError(f"--seeds: each seed once, got {listed(chosen)}")
     variants = ablation(names[0], recipes[names[0]]) if ablate else dict(recipes)
-    ablated = tuple(each.name for each in recipes[names[0]].techniques) if ablate else ()
+    ablated = tuple(trained_by(recipes[names[0]])) if ablate else ()
     return Plan(variants, chosen, _budgets(recipes, budgets), folds, repeats, ablated)
 
 
@@ -128,18 +127,27 @@ def ablation(name: str, recipe: Recipe) -> dict[str, Recipe]:
     Raises:
         UserError: the recipe has no technique.
     """
-    techniques = recipe.techniques
+    techniques = trained_by(recipe)
     if not techniques:
         raise UserError(f"--ablate: {name} has no techniques to leave out; add some under techniques:")
     found = {name: recipe}
     if len(techniques) > 1:
         for left_out in techniques:
-            kept = [each for each in techniques if each is not left_out]
-            found[f"without {left_out.name}"] = recipe.with_techniques(kept)
-    found[PLAIN] = recipe.with_techniques(())
+            found[f"without {left_out}"] = keeping(recipe, [each for each in techniques if each != left_out])
+    found[PLAIN] = keeping(recipe, ())
     if len(techniques) > 2:  # of two, each alone is the recipe without the other
-        found |= {f"only {each.name}": recipe.with_techniques((each,)) for each in techniques}
+        found |= {f"only {each}": keeping(recipe, [each]) for each in techniques}
     return found
+
+
+def trained_by(recipe: Recipe) -> list[str]:
+    """Techniques that have a say in the model: the others only stand beside it."""
+    return [each.name for each in recipe.techniques if each.trains]
+
+
+def keeping(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe with these alone of the techniques that have a say in the model."""
+    return recipe.with_techniques([each for each in recipe.techniques if each.name in names or not each.trains])
 
 
 def budget_of(spec: DataSpec) -> str:

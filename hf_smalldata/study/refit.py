@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,9 @@ def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str
     with writing(place, overwrite=True, resume=False, keep_partial=False, main=state.is_main_process) as folders:
         state.wait_for_everyone()
         fitting = Fitting.of(recipe, data, folders.work)
-        recipe = fitting.recipe
-        learnt, draws = _learn(fitting, data, plan.seeds if mixed and mixed["kept"] else [seed]), {seed: data.train}
+        recipe, draws = fitting.recipe, {seed: data.train}
+        others = None if data.test is None else baselines_of(data, draws, partial(fitting.beside, bench.beside))
+        learnt = _learn(fitting, data, plan.seeds if mixed and mixed["kept"] else [seed])
         one = souped(one) if mixed and mixed["kept"] else one
         calibration = calibration_of(one)
         if calibration is not None:
@@ -73,12 +75,11 @@ def refit(folder: Path, bench: Workbench, judged: JudgedBy, results: Mapping[str
         proof = rows_to_prove(learnt.model, fitting, judges, predicted)
         if state.is_main_process:
             learnt.facts["reload"] = save_and_prove(learnt.model, fitting, *proof, folders.run)
-            if data.test is None:
+            if others is None:
                 metrics, table = _out_of_fold(recipe, data, one, learnt.facts, results), one.of_one_model()
                 table["seed"] = seed
             else:
-                outcome = Outcome(recipe, data, draws, {seed: predicted}, [learnt.facts],
-                                  baselines_of(data, draws))  # fmt: skip
+                outcome = Outcome(recipe, data, draws, {seed: predicted}, [learnt.facts], others)
                 metrics, table = outcome.measure(), outcome.predictions()
             metrics |= {"calibration": calibration, "label_errors": label_errors_of(one) if one.has_folds else None}
             metrics |= {"key": key, "soup": mixed}

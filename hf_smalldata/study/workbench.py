@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from hf_smalldata.study.plan import Cell, Plan
 from hf_smalldata.study.soup import Average
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import ModelSpec
+from hf_smalldata.technique import using
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.kept import CAP_BYTES, Kept
 from hf_smalldata.training.tracking import Tracking
@@ -83,14 +84,14 @@ class Workbench:
                 kept=kept,
                 tracking=Tracking(self.output.name, str(cell), self.output / "tracker"),
             )
+            others = self._others(fitting, rows, cell.seed)
             learnt = fitting.learn(rows, cell.seed)
             predicted = fitting.predict(learnt.model, test_rows(data))
             mixed = self._mixed(cell, fitting, learnt.model, test_rows(data)) if self.soup else None
             release_memory(learnt.model)
             if not state.is_main_process:
                 return {}
-            outcome = Outcome(recipe, data, {cell.seed: rows}, {cell.seed: predicted}, [learnt.facts],
-                              self._beside(cell, data, rows))  # fmt: skip
+            outcome = Outcome(recipe, data, {cell.seed: rows}, {cell.seed: predicted}, [learnt.facts], others)
             folder = work / OURS
             folder.mkdir()
             write_part(folder, recipe, data, {cell.seed: rows}, outcome.measure(), outcome.predictions())
@@ -104,6 +105,11 @@ class Workbench:
             state.wait_for_everyone()
             if state.is_main_process:
                 shutil.rmtree(work)
+
+    @property
+    def beside(self) -> Path:
+        """A folder for what all Runs share of the methods that stand beside the model."""
+        return self.work / "beside"
 
     def data(self, cell: Cell) -> Splits:
         """The rows of a Run, validation and test rows held out."""
@@ -180,13 +186,16 @@ class Workbench:
         self._averages.pop(group).put_into(model)
         return fitting.predict(model, rows)
 
-    def _beside(self, cell: Cell, data: Splits, rows: Dataset) -> Baselines:
-        """The baselines on the same rows, once for all variants."""
-        place = (*rows["id"][:], "judged by", *test_rows(data)["id"][:])
+    def _others(self, fitting: Fitting, rows: Dataset, seed: int) -> Baselines:
+        """The baselines on the same rows, once for all variants that have the same ones."""
+        data, recipe = fitting.data, fitting.recipe
+        own = [f"{each.name} {each.model_dump_json()}" for each in using(recipe.techniques, "baseline")]
+        model = [recipe.model.model_dump_json()] if own else []
+        place = (*own, *model, *rows["id"][:], "judged by", *test_rows(data)["id"][:])
         if place not in self._baselines:
-            self._baselines[place] = baselines_of(data, {cell.seed: rows})
+            self._baselines[place] = baselines_of(data, {seed: rows}, partial(fitting.beside, self.beside))
         found = self._baselines[place]
-        return Baselines({cell.seed: next(iter(found.predicted.values()))}, found.seconds)
+        return Baselines({seed: next(iter(found.predicted.values()))}, found.seconds)
 
 
 def key_of(recipe: Recipe, data: Splits, rows: Dataset, cell: Cell) -> str:
