@@ -279,7 +279,7 @@ def _print_differences(cells: Cells) -> None:
             gains = [a["accuracy"] - b["accuracy"] for a, b in found if "accuracy" in b]
             shares = [_seconds(a) / _seconds(b) for a, b in found]
             difference = t_interval(gains).show() if gains else "-"
-            print(f"| {ours} | {other} | {name} | {per_class} | {len(found)} | {difference} "
+            print(f"| {ours} | {other} | {name} | {per_class} | {len(gains)} | {difference} "
                   f"| {_about(b for _, b in found)}{100 * fmean(shares):.0f} % |")  # fmt: skip
 
 
