@@ -28,6 +28,7 @@ HEADS = {
     "AutoModelForTokenClassification": "token-classification",
     "AutoModelForImageClassification": "image-classification",
     "AutoModelForAudioClassification": "audio-classification",
+    "AutoModelForZeroShotImageClassification": "zero-shot-image-classification",
 }
 
 
@@ -91,6 +92,39 @@ def load_classifier(model_class: str, spec: ModelSpec, labels: Sequence[str], pr
             **more,
         )
     _check_fit(model, spec.name, [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
+    loaded: nn.Module = model
+    return loaded
+
+
+def load_whole(model_class: str, spec: ModelSpec) -> nn.Module:
+    """A pretrained network as it is, with the head that it has, in float32.
+
+    Raises:
+        UserError: not found, or pickled weights.
+    """
+    with _told(spec), _quiet():
+        loaded: nn.Module = getattr(transformers, model_class).from_pretrained(
+            locate(spec.name), use_safetensors=True, dtype="float32", **_source(spec)
+        )
+    return loaded
+
+
+def load_masked_lm(spec: ModelSpec) -> nn.Module:
+    """The masked language model of a checkpoint, in float32.
+
+    Raises:
+        UserError: not found, or its checkpoint has no such head.
+    """
+    with _told(spec), _quiet():
+        model, info = transformers.AutoModelForMaskedLM.from_pretrained(
+            locate(spec.name), use_safetensors=True, dtype="float32", output_loading_info=True, **_source(spec)
+        )
+    missing = [key for key in info["missing_keys"] if not key.startswith(f"{model.base_model_prefix}.")]
+    if missing:
+        raise UserError(
+            f"model.name: {spec.name} has no masked-language-model head ({missing[0]} is missing), as sentence "
+            "encoders and classifiers have none; give a checkpoint as it was pretrained"
+        )
     loaded: nn.Module = model
     return loaded
 
