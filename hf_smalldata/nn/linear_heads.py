@@ -1,0 +1,226 @@
+"""Linear heads that are computed, not trained: ridge regression in closed form, and what all such heads share.
+
+With a handful of rows a class the last layer is all that can be learnt well, and its one setting, how strongly it is
+shrunk, decides how well. Leave-one-out reads that setting off the rows themselves, and here it costs no refit. No use
+where the features are poor: a head cannot mend its body.
+
+All maths is in float64. z: embeddings (N, d); targets (N, C): one-hot, multi-hot, or values for regression.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional
+
+from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.nn.losses import balanced_weights
+
+PENALTIES = tuple(np.logspace(2, -4, 13).tolist())  # times the mean squared singular value of the centred features
+PRIOR_WEIGHT = 1.0  # of a penalty of 1: as if its logarithm were known to 1 before any row is seen
+PENALTY = 1.0  # where leave-one-out can say nothing
+SCALES = (1e-2, 1e3)  # standard deviations that logits may have
+UNDECIDED = 2.0  # rows that belong to all classes alike, beside those that judge a scale
+ABSENT = -20.0  # logit, beside a mean of 0, of a class without rows: a probability of 2e-9 at most
+_LEAST = 1e-12  # of the mean squared feature: what float32 makes of equal rows
+
+
+class Head(NamedTuple):
+    """A linear layer, and what was chosen for it."""
+
+    weight: Tensor  # (C, d)
+    bias: Tensor  # (C,)
+    facts: dict[str, float]  # JSON-ready
+
+
+def ridge(z: Tensor, targets: Tensor, problem_type: ProblemType, balanced: bool = False) -> Head:
+    """Least squares on the targets, with a penalty on the weights and none on the bias.
+
+    The penalty has the least leave-one-out loss: of values the squared error, of classes the log-loss once the outputs
+    are scaled, plus a weak prior. On real features, squared error and accuracy of classes chose worse penalties, and so
+    did the log-loss without the prior. Outputs of classes are logits: they are multiplied by the scale with the least
+    leave-one-out log-loss (see `fit_scale`). A row whose class has no other row judges nothing.
+
+    With classes, shares of classes count as known: a row that is left out takes its share along, so that the others
+    speak for the other classes. With 8 rows a class that tilt is larger than what the features say.
+
+    Args:
+        z: (N, d).
+        targets: (N, C), at least two classes of which occur if rows have one class each.
+        problem_type: of the rows.
+        balanced: rows of all classes together weigh the same; for rows of one class each.
+
+    Returns:
+        The head, and penalty (relative, see `PENALTIES`), scale, loo_loss and, for one class a row, loo_accuracy.
+    """
+    z, targets = z.double(), targets.double()
+    single = problem_type == "single_label_classification"
+    present = targets.any(0) if single else torch.ones(targets.shape[1], dtype=torch.bool)
+    targets = targets[:, present]
+    judges = judging(targets) if single else torch.ones(len(z), dtype=torch.bool)
+    weights = targets @ balanced_weights(targets.sum(0)) if balanced else torch.ones(len(z), dtype=torch.float64)
+    solved = _Solved.of(z, targets, weights)
+    if bool(judges.any()):
+        found = [_judged(solved, penalty, judges, problem_type) for penalty in PENALTIES]
+        _, penalty, scale, facts = min(found, key=lambda each: each[0])
+    else:
+        penalty, facts = PENALTY, {}
+        scale = unit_scale(solved.fitted(penalty))
+    weight, bias = solved.layer(penalty)
+    facts = {"penalty": penalty, "scale": scale, **facts}
+    if problem_type == "regression":
+        return Head(weight, bias, facts)
+    head = Head(scale * weight, scale * (bias - _threshold(problem_type)), facts)
+    return over_all_classes(head, present) if single else head
+
+
+def loo_loss(z: Tensor, targets: Tensor) -> float:
+    """The least mean squared leave-one-out error of a ridge head over all penalties: how good features are.
+
+    Args:
+        z: (N, d), N at least 2.
+        targets: (N, C).
+    """
+    solved = _Solved.of(z.double(), targets.double(), torch.ones(len(z), dtype=torch.float64))
+    return min(float((solved.left_out(penalty) - solved.targets).square().mean()) for penalty in PENALTIES)
+
+
+def fit_scale(
+    scores: Tensor, targets: Tensor, problem_type: ProblemType, weights: Tensor | None = None
+) -> tuple[float, float]:
+    """The factor that makes scores the most likely logits, and the mean log-loss with it, in nats.
+
+    Some rows more, that belong to all classes alike, are shared out among the rows: without them the factor is infinite
+    as soon as all rows are right (Platt 1999, section 2.2, for two classes and one row each).
+
+    Args:
+        scores: (N, C) of rows that the head has not learnt.
+        targets: (N, C).
+        problem_type: softmax for one class a row, sigmoid for several labels.
+        weights: (N,) of rows.
+    """
+    count, classes = scores.shape
+    even = 0.5 if problem_type == "multi_label_classification" else 1 / classes
+    softened = (count * targets + UNDECIDED * even) / (count + UNDECIDED)
+    shares = torch.ones(count, dtype=torch.float64) if weights is None else weights
+    unit = unit_scale(scores)
+
+    def loss(log_scale: float) -> float:
+        each = log_losses(math.exp(log_scale) * scores, softened, problem_type)
+        return float(shares @ each / shares.sum())  # convex in the scale: one minimum
+
+    found = minimize_scalar(loss, bounds=tuple(math.log(each * unit) for each in SCALES), method="bounded")
+    return math.exp(found.x), float(found.fun)
+
+
+def unit_scale(scores: Tensor) -> float:
+    """The factor that gives scores (N, C) a standard deviation of 1: a mild scale where no row can judge another."""
+    return 1 / max(float(scores.std(correction=0)), 1e-12)
+
+
+def judging(targets: Tensor) -> Tensor:
+    """Rows (N,) whose class has another row, so that leaving one out leaves an example. targets: one-hot (N, C)."""
+    return targets @ targets.sum(0) > 1
+
+
+def over_all_classes(head: Head, present: Tensor) -> Head:
+    """A head of classes that occur -> one of all classes: those without rows are never answered.
+
+    The mean over classes is taken off, which softmax does not see: the highest logit is then 0 or more.
+
+    Args:
+        head: of the K classes that occur.
+        present: which of the C classes these are (C,).
+    """
+    weight = head.weight.new_zeros(len(present), head.weight.shape[1])
+    bias = head.bias.new_full((len(present),), ABSENT)
+    weight[present] = head.weight - head.weight.mean(0)
+    bias[present] = head.bias - head.bias.mean()
+    return Head(weight, bias, head.facts)
+
+
+class _Solved(NamedTuple):
+    """Ridge regression for all penalties at once, by one thin decomposition: nothing here is larger than the features.
+
+    sqrt(w) (z - mean) = u diag(s) vt, w being the rows' weights: Hastie et al., Elements of Statistical Learning,
+    section 3.4.1; the bias, without a penalty, is what the means leave.
+    """
+
+    targets: Tensor  # (N, C)
+    weights: Tensor  # (N,)
+    mean: Tensor  # (d,)
+    mean_target: Tensor  # (C,)
+    u: Tensor  # (N, K), K = min(N, d)
+    s: Tensor  # (K,)
+    vt: Tensor  # (K, d)
+    unit: float  # a penalty of 1
+
+    @classmethod
+    def of(cls, z: Tensor, targets: Tensor, weights: Tensor) -> _Solved:
+        mean, mean_target = (weights @ values / weights.sum() for values in (z, targets))
+        u, s, vt = torch.linalg.svd(weights.sqrt()[:, None] * (z - mean), full_matrices=False)
+        unit = max(float(s.square().mean()), _LEAST * float(z.square().mean()), _LEAST)
+        return cls(targets, weights, mean, mean_target, u, s, vt, unit)
+
+    def layer(self, penalty: float) -> tuple[Tensor, Tensor]:
+        """Weight (C, d) and bias (C,)."""
+        shrunk = self.s / (self.s.square() + penalty * self.unit)
+        weight = (self._turned * shrunk[:, None]).T @ self.vt
+        return weight, self.mean_target - weight @ self.mean
+
+    def fitted(self, penalty: float) -> Tensor:
+        """Predictions (N, C) of the rows learnt from."""
+        kept = self.s.square() / (self.s.square() + penalty * self.unit)
+        return self.mean_target + self.u @ (self._turned * kept[:, None]) / self.weights.sqrt()[:, None]
+
+    def left_out(self, penalty: float) -> Tensor:
+        """Predictions (N, C), each by the head of all other rows: exact, by the diagonal of the hat matrix.
+
+        Allen 1974 (PRESS): a row's error without it is its error with it over 1 - h.
+        """
+        kept = self.s.square() / (self.s.square() + penalty * self.unit)
+        hat = self.u.square() @ kept + self.weights / self.weights.sum()
+        return self.targets - (self.targets - self.fitted(penalty)) / (1 - hat)[:, None]
+
+    @property
+    def tilt(self) -> Tensor:
+        """What leaving each row out takes off the mean target (N, C)."""
+        return (self.targets - self.mean_target) * (self.weights / (self.weights.sum() - self.weights))[:, None]
+
+    @property
+    def _turned(self) -> Tensor:
+        return self.u.T @ (self.weights.sqrt()[:, None] * (self.targets - self.mean_target))  # (K, C)
+
+
+def _judged(
+    solved: _Solved, penalty: float, judges: Tensor, problem_type: ProblemType
+) -> tuple[float, float, float, dict[str, float]]:
+    """What a penalty costs, the penalty, the scale of its outputs, and what leave-one-out says of them."""
+    predicted = solved.left_out(penalty) if problem_type == "regression" else solved.left_out(penalty) + solved.tilt
+    predicted, targets, weights = predicted[judges], solved.targets[judges], solved.weights[judges]
+    prior = PRIOR_WEIGHT * math.log(penalty / PENALTY) ** 2 / 2
+    if problem_type == "regression":
+        loss = float((predicted - targets).square().mean())
+        return len(targets) / 2 * math.log(max(loss, _LEAST)) + prior, penalty, 1.0, {"loo_loss": loss}
+    scale, loss = fit_scale(predicted - _threshold(problem_type), targets, problem_type, weights)
+    facts = {"loo_loss": loss}
+    if problem_type == "single_label_classification":
+        facts["loo_accuracy"] = float((predicted.argmax(1) == targets.argmax(1)).double().mean())
+    return len(targets) * loss + prior, penalty, scale, facts
+
+
+def _threshold(problem_type: ProblemType) -> float:
+    """The output at which a label is as likely as not; softmax sees differences only."""
+    return 0.5 if problem_type == "multi_label_classification" else 0.0
+
+
+def log_losses(logits: Tensor, targets: Tensor, problem_type: ProblemType) -> Tensor:
+    """Cross-entropy of each row (N,), summed over its labels."""
+    if problem_type == "multi_label_classification":
+        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+    return -(targets * logits.log_softmax(1)).sum(1)
