@@ -19,7 +19,9 @@ from transformers import (
     ASTFeatureExtractor,
     ASTForAudioClassification,
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
+    BertTokenizer,
     FeatureExtractionMixin,
     HubertConfig,
     HubertForSequenceClassification,
@@ -120,6 +122,20 @@ def tiny_text_model(folder: Path, layers: int = 2, seed: int = 0, dropout: float
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_masked_model(folder: Path, layers: int = 2, seed: int = 0) -> Path:
+    """A BERT of 32 features that fills in masked words, names of topics among them; random weights."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "it", *FILLER, *TOPICS,
+             *(word for topic in TOPICS.values() for word in topic)]  # fmt: skip
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=128,
+        max_position_embeddings=64, initializer_range=0.2,
+    )  # fmt: skip
+    BertForMaskedLM(config).save_pretrained(folder)
+    BertTokenizer({word: at for at, word in enumerate(words)}, model_max_length=64).save_pretrained(folder)
     return folder
 
 

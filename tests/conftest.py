@@ -35,6 +35,7 @@ from hf_smalldata.testing import (
     text_rows,
     tiny_audio_model,
     tiny_image_model,
+    tiny_masked_model,
     tiny_sequence_model,
     tiny_text_model,
     token_rows,
@@ -54,10 +55,11 @@ class Kit:
     labels: tuple[str, ...]
     work: Path
     problem_type: str = "single_label_classification"
+    template: str | None = None
 
     @property
     def spec(self) -> ModelSpec:
-        return ModelSpec(name=str(self.folder))
+        return ModelSpec(name=str(self.folder), template=self.template)
 
     def network(self, seed: int = 0) -> Any:
         """A fresh pretrained network; a seed fixes its head."""
@@ -93,13 +95,22 @@ def image_rows(per_class: int, seed: int = 0) -> Dataset:
 
 def _kit(task_name: str, folder: Path, rows: Dataset, labels: Any, work: Path, **more: Any) -> Kit:
     task = get_task(task_name)
-    return Kit(task, folder, task.load_processor(ModelSpec(name=str(folder))), rows, tuple(labels), work, **more)
+    spec = ModelSpec(name=str(folder), template=more.get("template"))
+    return Kit(task, folder, task.load_processor(spec), rows, tuple(labels), work, **more)
 
 
 @pytest.fixture(scope="session")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     place = tmp_path_factory.mktemp("text")
     return _kit("text-classification", tiny_text_model(place / "model"), text_rows(4), TOPICS, place)
+
+
+@pytest.fixture(scope="session")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """Texts for a masked language model, with a template."""
+    place = tmp_path_factory.mktemp("masked")
+    folder, template = tiny_masked_model(place / "model"), "It was {mask}. {text}"
+    return _kit("text-classification", folder, text_rows(4), TOPICS, place, template=template)
 
 
 @pytest.fixture(scope="session")

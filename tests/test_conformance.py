@@ -29,6 +29,13 @@ each_pair = pytest.mark.parametrize(("name", "task"), PAIRS, ids=[f"{name} {task
 each_name = pytest.mark.parametrize("name", REGISTRY)
 
 
+@pytest.fixture
+def kits(kits, masked, request):
+    """A technique that fills in words has a masked language model and a template."""
+    fills = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name") == "pattern"
+    return {**kits, masked.task.name: masked} if fills else kits
+
+
 class Copies(Technique):
     """A `rows` hook: every training row once more, marked as made."""
 
@@ -45,7 +52,7 @@ class Copies(Technique):
 
 def recipe_for(techniques: Sequence[object], task: str, kits, sources, **train_settings) -> Recipe:
     return Recipe.parse({
-        "task": task, "data": sources[task], "model": {"name": str(kits[task].folder)}, "techniques": techniques,
+        "task": task, "data": sources[task], "model": kits[task].spec.model_dump(), "techniques": techniques,
         "train": {"num_train_epochs": 2, "per_device_train_batch_size": 4, "disable_tqdm": True, **train_settings},
     })  # fmt: skip
 

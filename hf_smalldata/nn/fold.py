@@ -104,16 +104,16 @@ def fold_mean(model: nn.Module, largest: float) -> float:
     block, names = append_block(model)
     part = block.get_submodule
     for name in (names.query, names.key, names.inner, names.outer):
-        _fill(part(name), 0.0)
-    _fill(part(names.value), 1.0)
-    _fill(part(names.output), strength)
+        fill_diagonal(part(name), 0.0)
+    fill_diagonal(part(names.value), 1.0)
+    fill_diagonal(part(names.output), strength)
     if names.final_norm:
         final = _parent(model).get_submodule(names.final_norm)
         part(names.attention_norm).load_state_dict(final.state_dict())  # values are then the states as they were
-        _unit(final)
+        unit(final)
     else:
-        _unit(part(names.attention_norm))
-    _unit(part(names.norm))
+        unit(part(names.attention_norm))
+    unit(part(names.norm))
     return strength
 
 
@@ -178,12 +178,14 @@ def _say_depth(model: nn.Module, count: int) -> None:
         holder.contact_head.regression = nn.Linear(width, 1, device=next(model.parameters()).device)
 
 
-def _fill(layer: Any, diagonal: float) -> None:
+def fill_diagonal(layer: Any, diagonal: float) -> None:
+    """Set a linear layer to a multiple of the identity, without a bias."""
     layer.weight.zero_()
     layer.weight.fill_diagonal_(diagonal)
     layer.bias.zero_()
 
 
-def _unit(norm: Any) -> None:
+def unit(norm: Any) -> None:
+    """Let a normalisation do nothing but normalise."""
     norm.weight.fill_(1.0)
     norm.bias.zero_()

@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from datasets import Dataset
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from hf_smalldata.data.modality import Kind
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.tasks.prompt import check_template
 from hf_smalldata.tasks.windows import mean_by_row
 
 RESHAPED = "reshaped"  # an attribute of a network some of whose weights have another shape than its checkpoint's
@@ -36,9 +37,15 @@ class ModelSpec(BaseModel):
     revision: str | None = None
     trust_remote_code: bool = False  # runs the model repository's own code: only for repositories you trust
     max_length: PositiveInt | None = None  # tokens; longer texts are cut. Default: what the model can take
+    template: str | None = None  # of every text, such as "It was {mask}. {text}": the classifier reads the mask
     image_size: PositiveInt | None = None  # pixels a side. Default: the checkpoint's own
     seconds: PositiveFloat | None = None  # of sound; longer clips are cut. Default: what the model can take, 30 at most
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+
+    @field_validator("template")
+    @classmethod
+    def _check_template(cls, template: str | None) -> str | None:
+        return None if template is None else check_template(template)
 
 
 class Task(ABC):

@@ -12,8 +12,10 @@ from torch import nn
 from hf_smalldata.data.modality import Kind
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import UserError
+from hf_smalldata.nn.cloze import mask_first
 from hf_smalldata.tasks.pretrained import load_classifier, load_processor
-from hf_smalldata.tasks.task import Batch, Features, ModelSpec, Task
+from hf_smalldata.tasks.prompt import prompt, prompted
+from hf_smalldata.tasks.task import RESHAPED, Batch, Features, ModelSpec, Task
 
 LONGEST = 512  # tokens, where neither recipe nor tokenizer sets a limit
 
@@ -32,13 +34,18 @@ class TextClassification(Task):
         """The tokenizer; its `model_max_length` is where texts are cut, here and in a pipeline later.
 
         Raises:
-            UserError: no tokenizer, or `max_length` above what the model can take.
+            UserError: no tokenizer, `max_length` above what the model can take, or a template without a mask.
         """
-        return load_tokenizer(self.model_class, spec)
+        tokenizer = load_tokenizer(self.model_class, spec)
+        return tokenizer if spec.template is None else prompted(tokenizer, spec.template)
 
     def load_model(self, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
-        """A sequence classifier with a new head."""
-        return load_classifier(self.model_class, spec, labels, problem_type)
+        """A sequence classifier with a new head; with a template it is the mask's state that the head reads."""
+        model = load_classifier(self.model_class, spec, labels, problem_type)
+        if spec.template is not None:
+            mask_first(model, prompt(load_tokenizer(self.model_class, spec), spec.template).place)
+            setattr(model, RESHAPED, True)  # an adapter alone would not find its positions in the checkpoint
+        return model
 
     def encode(self, rows: Dataset, processor: Any) -> list[Features]:
         """Token ids, cut at the tokenizer's `model_max_length`."""

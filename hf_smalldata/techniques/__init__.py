@@ -18,6 +18,7 @@ REGISTRY: dict[str, str] = {
     "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
     "label_smoothing": "hf_smalldata.techniques.regularise.label_smoothing:LabelSmoothing",
     # fewshot
+    "pattern": "hf_smalldata.techniques.fewshot.pattern:Pattern",
     "logistic_head": "hf_smalldata.techniques.fewshot.logistic_head:LogisticHead",
     "prototypes": "hf_smalldata.techniques.fewshot.prototypes:Prototypes",
     "ridge_head": "hf_smalldata.techniques.fewshot.ridge_head:RidgeHead",

@@ -1,0 +1,124 @@
+"""A template around every text, such as "It was {mask}. {text}", inside the tokenizer, so that stock pipelines use it.
+
+A masked language model was trained to fill in one word; with few labels it is better asked for a word than given a new
+head. Stock classifiers read the first token, so the mask is put there: the other tokens follow in their order, and the
+position vectors of the model are put in the same order (`nn.cloze.mask_first`), which changes no state. Useless for
+models that were not trained on masks.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from tokenizers import pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from hf_smalldata.errors import UserError
+
+MASK, TEXT = "{mask}", "{text}"
+
+
+class Prompt(NamedTuple):
+    """What stands before every text: token ids as one would read them, and the place of the mask among them."""
+
+    ids: list[int]
+    place: int
+
+
+def check_template(template: str) -> str:
+    """The template, if the text ends it and one mask comes before: there the mask has one place in all texts.
+
+    Raises:
+        ValueError: another form.
+    """
+    if template.count(MASK) != 1 or template.count(TEXT) != 1 or not template.endswith(TEXT):
+        raise ValueError("expected one {mask} and after it, at the end, one {text}, as in 'It was {mask}. {text}'")
+    return template
+
+
+def prompt(tokenizer: Any, template: str) -> Prompt:
+    """The template in tokens, behind those that the tokenizer itself puts first.
+
+    Raises:
+        UserError: a tokenizer that has no mask, or none of the tokenizers library behind it.
+    """
+    if not tokenizer.is_fast or tokenizer.mask_token is None:
+        raise UserError("model.template: the tokenizer of this model has no mask token; leave it out")
+    # blanks before the mask and before the text are part of what comes there
+    before, after = (part.rstrip() for part in template.removesuffix(TEXT).split(MASK))
+    front, behind = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after))
+    front = [*_first(_layout(tokenizer, "a")), *front]
+    return Prompt([*front, tokenizer.mask_token_id, *behind], len(front))
+
+
+def prompted(tokenizer: Any, template: str) -> PreTrainedTokenizerFast:
+    """The tokenizer with a template around every text, of which cutting never takes a part; the mask stands first.
+
+    It is of the class that reads all of itself from tokenizer.json: those of BERT and others would build their own
+    template anew when loaded.
+
+    Args:
+        tokenizer: changed by this.
+        template: as `check_template` has it.
+
+    Raises:
+        UserError: see `prompt`; a template that leaves no room for texts.
+    """
+    ids, place = prompt(tokenizer, template)
+    backend = tokenizer.backend_tokenizer
+    first = [ids[place], *ids[:place], *ids[place + 1 :]]
+    special: dict[str, list[int]] = {}
+    single, pair = (_pieces(_layout(tokenizer, *texts), first, special) for texts in (("a",), ("a", "b")))
+    backend.post_processor = processors.TemplateProcessing(
+        single=single, pair=pair,
+        special_tokens=[{"id": name, "ids": some, "tokens": tokenizer.convert_ids_to_tokens(some)}
+                        for name, some in special.items()],
+    )  # fmt: skip
+    spaced = template.removesuffix(TEXT)[-1:].isspace()
+    if spaced and isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
+        backend.pre_tokenizer.add_prefix_space = True  # a text's first word is not the first of the line any more
+    names = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    least, limit = backend.num_special_tokens_to_add(is_pair=True), tokenizer.model_max_length
+    if limit <= least:
+        raise UserError(f"model.max_length: expected more than {least}, which the template takes alone, got {limit}")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=limit, padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side, model_input_names=tokenizer.model_input_names, **names,
+    )  # fmt: skip
+
+
+class _Group(NamedTuple):
+    """Neighbouring tokens of one text, or of none: those that the tokenizer adds."""
+
+    text: int | None
+    ids: list[int]
+    type_id: int
+
+
+def _layout(tokenizer: Any, *texts: str) -> list[_Group]:
+    """What the tokenizer makes of one text or a pair."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
+    found = backend.encode(*texts)
+    tokens = zip(found.sequence_ids, found.ids, found.type_ids, strict=True)
+    groups = ((text, list(group)) for text, group in groupby(tokens, key=lambda token: token[0]))
+    return [_Group(text, [each[1] for each in group], group[0][2]) for text, group in groups]
+
+
+def _first(layout: list[_Group]) -> list[int]:
+    """Tokens that the tokenizer puts before a text."""
+    return layout[0].ids if layout[0].text is None else []
+
+
+def _pieces(layout: list[_Group], first: list[int], special: dict[str, list[int]]) -> list[str]:
+    """The layout as TemplateProcessing takes it, with `first` in place of what came before; `special` is filled."""
+    special["first"] = first
+    pieces = ["first:0"]
+    for group in layout[1:] if _first(layout) else layout:
+        name = f"${'AB'[group.text]}" if group.text is not None else "+".join(map(str, group.ids))
+        if group.text is None:
+            special[name] = group.ids
+        pieces.append(f"{name}:{group.type_id}")
+    return pieces
