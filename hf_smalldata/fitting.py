@@ -36,7 +36,7 @@ from hf_smalldata.training.best import KeepBest
 from hf_smalldata.training.compact_embedding import compact_embedding
 from hf_smalldata.training.kept import Kept
 from hf_smalldata.training.predict import predict_logits
-from hf_smalldata.training.prefix_cache import prefix_cache
+from hf_smalldata.training.prefix_cache import NOTHING_FROZEN, inputs_change, prefix_cache
 from hf_smalldata.training.tracking import Tracking, tracked
 from hf_smalldata.training.trainer import SmallDataTrainer
 
@@ -104,26 +104,31 @@ class Fitting:
         recipe, data, task, processor = self.recipe, self.data, self.task, self.processor
         set_seed(start)
         context = self._context(drawn, seed, work)
+        model = task.load_model(recipe.model, data.labels, data.problem_type).to(arguments.device)
+        begun = time.perf_counter()
         rows = drawn
         for technique in using(recipe.techniques, "rows"):
             rows = technique.rows(rows, context)
-        model = task.load_model(recipe.model, data.labels, data.problem_type).to(arguments.device)
         for technique in using(recipe.techniques, "model"):
             model = technique.model(model, context)
         model.to(arguments.device)
+        hook_seconds = time.perf_counter() - begun
         collate = collator(task, processor, self.width, data.problem_type)
         given, rows = rows, task.cut(rows, processor)
         own = self.kept.features(rows, task, processor) if given is drawn else None  # made rows have no lasting id
         train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start, own)
         validation = None if data.validation is None else self._encoded(task.cut(data.validation, processor))
-        cacheable = [part for part in (train_rows, validation) if part is not None] if self._inputs_stay() else []
+        off = inputs_change(recipe.techniques)
+        cacheable = [] if off else [part for part in (train_rows, validation) if part is not None]
         logger.info("seed %d: training on %d rows", seed, len(rows))
         reset_peak()
         started = time.perf_counter()
         with (
             compact_embedding(model, cacheable) as compact,
-            prefix_cache(model, cacheable, collate, work, self.kept) as fed,
+            prefix_cache(model, cacheable, collate, work, self.kept, off=off) as fed,
         ):
+            if fed.off != NOTHING_FROZEN:
+                logger.info("seed %d: prefix cache %s", seed, fed)
             trainer = SmallDataTrainer(
                 model=model,
                 args=arguments,
@@ -142,16 +147,17 @@ class Fitting:
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
         facts = {
             "train_rows": len(rows),
-            "train_seconds": round(time.perf_counter() - started, 2),
+            "train_seconds": round(hook_seconds + time.perf_counter() - started, 2),
             "epochs": round(float(trainer.state.epoch or 0), 2),
             "steps": trainer.state.global_step,
             "parameters": sum(size for size, _ in sizes),
             "trained_parameters": sum(size for size, learns in sizes if learns),
-            "prefix_cache": fed is not None,
+            "prefix_cache": str(fed),
             "compact_embedding": compact,
             "peak_memory_bytes": peak_bytes(),
             "peak_gpu_bytes": peak_gpu_bytes(),
             "restarts": 0,
+            "techniques": context.facts,
         }
         return Learnt(model, facts)
 
@@ -240,12 +246,6 @@ class Fitting:
             return lambda others: plain.predict(model, others)
 
         return fit
-
-    def _inputs_stay(self) -> bool:
-        """Whether each row is the same input in every epoch, so that cached states stay true."""
-        techniques = self.recipe.techniques
-        drawn_anew = using(techniques, "example") or using(techniques, "penalty")
-        return not drawn_anew and all(each.keeps_inputs for each in using(techniques, "batch"))
 
     def _keep_best(self) -> list[KeepBest]:
         train = self.recipe.train

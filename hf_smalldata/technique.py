@@ -7,7 +7,7 @@ place but the model. A technique is complete in its own file and knows no other 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -45,6 +45,7 @@ class Context:
     seed: int
     work_dir: Path
     fit: Callable[[Dataset], Predictor]  # trains this recipe, less its `rows` hooks, on other rows
+    facts: dict[str, Any] = field(default_factory=dict)  # what techniques found, by their names: written to the Run
 
     def once(self, key: str, make: Callable[[Path], None]) -> Path:
         """A file or folder made by the main process and read by all: the only word of distribution a technique says.
@@ -74,7 +75,7 @@ class Technique(BaseModel):
     paper: ClassVar[str] = ""
     keeps_inputs: ClassVar[bool] = False  # its `batch` hook changes targets only: cached features stay valid
 
-    def learning_rate(self) -> float | None:
+    def default_learning_rate(self) -> float | None:
         """The learning rate to use when the recipe gives none; None to leave the default."""
         return None
 

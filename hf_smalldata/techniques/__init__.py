@@ -18,10 +18,15 @@ REGISTRY: dict[str, str] = {
     "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
     "label_smoothing": "hf_smalldata.techniques.regularise.label_smoothing:LabelSmoothing",
     # fewshot
+    "pooling": "hf_smalldata.techniques.fewshot.pooling:Pooling",
+    "contrastive": "hf_smalldata.techniques.fewshot.contrastive:Contrastive",
     "pattern": "hf_smalldata.techniques.fewshot.pattern:Pattern",
     "logistic_head": "hf_smalldata.techniques.fewshot.logistic_head:LogisticHead",
     "prototypes": "hf_smalldata.techniques.fewshot.prototypes:Prototypes",
     "ridge_head": "hf_smalldata.techniques.fewshot.ridge_head:RidgeHead",
+    "prototypical": "hf_smalldata.techniques.fewshot.prototypical:Prototypical",
+    "knn": "hf_smalldata.techniques.fewshot.knn:Knn",
+    "zero_shot": "hf_smalldata.techniques.fewshot.zero_shot:ZeroShot",
 }
 
 

@@ -85,5 +85,5 @@ def test_more_blocks_than_there_are_is_refused(text):
 
 
 def test_a_head_alone_takes_larger_steps():
-    assert Freeze().learning_rate() == 1e-2
-    assert Freeze(blocks=1).learning_rate() is None
+    assert Freeze().default_learning_rate() == 1e-2
+    assert Freeze(blocks=1).default_learning_rate() is None

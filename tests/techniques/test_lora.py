@@ -161,4 +161,4 @@ def test_a_second_adapter_is_refused(text):
 
 
 def test_it_asks_for_larger_steps_than_full_fine_tuning():
-    assert Lora().learning_rate() == 1e-3
+    assert Lora().default_learning_rate() == 1e-3

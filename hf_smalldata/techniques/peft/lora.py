@@ -49,7 +49,7 @@ class Lora(Technique):
     use_dora: bool = False  # https://arxiv.org/abs/2402.09353
     targets: Literal["all", "attention"] | tuple[str, ...] = "all"  # every layer of the blocks, or names of layers
 
-    def learning_rate(self) -> float | None:
+    def default_learning_rate(self) -> float | None:
         """Adapters start at zero and want steps ten to twenty times those of full fine-tuning."""
         return 1e-3
 

@@ -30,7 +30,7 @@ class Freeze(Technique):
 
     blocks: Annotated[int, Field(ge=1)] | Literal["all"] = "all"  # bottom blocks, with all that lies below them
 
-    def learning_rate(self) -> float | None:
+    def default_learning_rate(self) -> float | None:
         """A head alone starts from nothing and wants larger steps than a pretrained body."""
         return 1e-2 if self.blocks == "all" else None
 

@@ -1,0 +1,193 @@
+"""Contrastive: the encoder learns to put rows of a class together and classes apart, before any head is fitted.
+
+Helps with 4 to 64 rows a class: every pair of rows is a lesson, so that 8 rows a class teach what thousands of single
+rows would. Each row is encoded once a step and all pairs of the batch are used; no table of pairs is made. Does little
+with hundreds of rows a class, where fine-tuning is as good, and is not for sets of labels or numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset, concatenate_datasets
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm.auto import tqdm
+
+from hf_smalldata.errors import UserError
+from hf_smalldata.nn.contrast import cosine_similarity, least_contrastive, supervised_contrastive
+from hf_smalldata.nn.features import Readout, embedded, readout
+from hf_smalldata.technique import ALL_TASKS, Context, Technique
+from hf_smalldata.techniques.fewshot.rows import inputs_of
+from hf_smalldata.techniques.fewshot.template import filled
+from hf_smalldata.training.batching import EncodedRows, collator, to_device
+from hf_smalldata.training.prefix_cache import prefix_cache
+
+logger = logging.getLogger(__name__)
+
+WARM_UP = 0.1  # of the steps
+LARGEST_NORM = 1.0  # of the gradient
+
+
+class Contrastive(Technique):
+    """Supervised contrastive learning of the body on the embedding that the head will read.
+
+    Token vectors stay as they were pretrained: few rows use few of them. Frozen blocks below are run once a row.
+    """
+
+    name = "contrastive"
+    tasks = ALL_TASKS - {"token-classification"}
+    paper = "https://arxiv.org/abs/2004.11362"
+
+    loss: Literal["supcon", "cosine"] = "supcon"
+    temperature: PositiveFloat = 0.1
+    hardness: NonNegativeFloat = 0.0  # above 0, near rows of other classes count more
+    epochs: PositiveInt = 8
+    learning_rate: PositiveFloat = 2e-4
+    batch_size: int = Field(default=64, ge=4)
+    template: str | None = None  # such as "This text is about {}": each class name, filled in, is one more row
+    stop_below: NonNegativeFloat = 0.05  # of the loss above its least: a body that tells all rows apart has learnt all
+
+    def model(self, model: nn.Module, ctx: Context) -> nn.Module:
+        """The body after contrastive learning; the same on every process."""
+        if ctx.problem_type != "single_label_classification":
+            raise UserError(f"contrastive: rows need one class each, these are for {ctx.problem_type}; leave it out")
+        if PartialState().num_processes == 1:
+            self._learn(model, ctx)
+            return model
+
+        def make(path: Path) -> None:
+            self._learn(model, ctx)
+            save_model(model, str(path))
+
+        load_model(model, str(ctx.once("contrastive.safetensors", make)))
+        return model
+
+    def _learn(self, model: nn.Module, ctx: Context) -> None:
+        rows = self._rows(ctx)
+        windows = ctx.task.cut(rows, ctx.processor)
+        encoded = EncodedRows(windows, ctx.task, ctx.processor)
+        labels = np.asarray(encoded.raw_labels)
+        if len(set(labels.tolist())) < 2:
+            raise UserError("contrastive: rows of at least two classes are needed, found one")
+        device = next(model.parameters()).device
+        out = readout(model, lambda network: network(**inputs_of(encoded, [0], ctx, device)))
+        learnt = list(_learning(model, out))
+        if not learnt:
+            raise UserError("contrastive: nothing in the body may learn; freeze fewer blocks")
+        collate = collator(ctx.task, ctx.processor, len(ctx.labels), ctx.problem_type)
+        batches = balanced_batches(labels, self.batch_size, np.random.default_rng([ctx.seed, 0]))
+        steps = self.epochs * len(next(batches))
+        optimizer = torch.optim.AdamW(
+            learnt, self.learning_rate, weight_decay=0.0, fused=device.type in ("cpu", "cuda")
+        )
+        schedule = LambdaLR(optimizer, lambda step: _rate(step, steps))
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        with _held(model), prefix_cache(model, [encoded], collate, ctx.work_dir) as fed:
+            model.train()
+            bar = tqdm(range(self.epochs), desc="contrastive", leave=False, delay=1, disable=None)
+            for _ in bar:
+                above: list[float] = []
+                for indices in next(batches):
+                    batch = to_device(collate([encoded[at] for at in indices]), device)
+                    targets = batch.pop("labels").argmax(1)
+                    prefix = batch.pop("prefix", None)
+                    if fed is not None and prefix is not None:
+                        fed.hidden = prefix
+                    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                        z = embedded(model, batch, out)
+                    loss = self._loss(z, targets)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    nn.utils.clip_grad_norm_(learnt, LARGEST_NORM)
+                    optimizer.step()
+                    schedule.step()
+                    optimizer.zero_grad()
+                    above.append(float(loss.detach() - self._least(targets)))
+                bar.set_postfix(loss=f"{np.mean(above):.3f}")
+                if np.mean(above) < self.stop_below:
+                    logger.info("contrastive: all classes are told apart, stopped early")
+                    break
+        model.eval()
+
+    def _rows(self, ctx: Context) -> Dataset:
+        """Training rows; with a template those of the class names too."""
+        if self.template is None:
+            return ctx.train
+        if ctx.task.kind != "text":
+            raise UserError(f"contrastive.template: class names can only stand among texts, not {ctx.task.kind}s")
+        names = filled(self.template, ctx.labels)
+        columns: dict[str, Any] = {name: [ctx.train[name][0]] * len(names) for name in ctx.train.column_names} | {
+            "id": [f"label:{at}" for at in range(len(names))],
+            "text": names,
+            "label": list(range(len(names))),
+        }
+        return concatenate_datasets([ctx.train, Dataset.from_dict(columns, features=ctx.train.features)])
+
+    def _loss(self, z: Tensor, labels: Tensor) -> Tensor:
+        if self.loss == "cosine":
+            return cosine_similarity(z, labels)
+        return supervised_contrastive(z, labels, self.temperature, self.hardness)
+
+    def _least(self, labels: Tensor) -> Tensor:
+        return least_contrastive(labels) if self.loss == "supcon" else torch.zeros(())
+
+
+def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[list[list[int]]]:
+    """Epoch after epoch, the batches of indices: in each, the classes that it holds have about as many rows.
+
+    Where a batch cannot hold two rows of each class, it holds pairs of some. A class of one row comes twice, which
+    dropout makes two views of.
+
+    Args:
+        labels: classes of all rows (N,).
+        size: rows of a batch, at least 4.
+        rng: of the order.
+    """
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    classes = [members if len(members) > 1 else members.repeat(2) for members in classes]
+    count = -(-sum(map(len, classes)) // size)
+    while True:
+        batches: list[list[int]] = [[] for _ in range(count)]
+        for at in rng.permutation(len(classes)):
+            members = rng.permutation(classes[at])
+            parts = min(count, len(members) // 2)
+            for batch, part in zip(sorted(batches, key=len), np.array_split(members, parts), strict=False):
+                batch.extend(part.tolist())
+        yield [batches[at] for at in rng.permutation(count)]
+
+
+def _learning(model: nn.Module, out: Readout) -> Iterator[nn.Parameter]:
+    """Parameters of the body that may learn: no table of token vectors, not the head."""
+    other = {id(p) for p in (*_tables(model), *out.layer.parameters())}
+    return (p for p in model.parameters() if p.requires_grad and id(p) not in other)
+
+
+@contextmanager
+def _held(model: nn.Module) -> Iterator[None]:
+    """Within: no gradient is computed for tables of token vectors."""
+    tables = [p for p in _tables(model) if p.requires_grad]
+    for table in tables:
+        table.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for table in tables:
+            table.requires_grad_(True)
+
+
+def _tables(model: nn.Module) -> Iterator[nn.Parameter]:
+    return (p for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters())
+
+
+def _rate(step: int, steps: int) -> float:
+    """Linear warm-up, then linear decay to 0."""
+    return min((step + 1) / max(1.0, WARM_UP * steps), 1.0) * (steps - step) / steps
