@@ -18,6 +18,9 @@ from torch import nn
 from transformers import (
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
     TimmWrapperConfig,
 )
 
@@ -153,6 +156,20 @@ def sequence(tmp_path_factory: pytest.TempPathFactory) -> Kit:
 def kits(text: Kit, image: Kit, tokens: Kit, audio: Kit, sequence: Kit) -> dict[str, Kit]:
     """Kits by the name of their task."""
     return {kit.task.name: kit for kit in (text, image, tokens, audio, sequence)}
+
+
+@pytest.fixture(scope="session")
+def clip(text: Kit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny CLIP for 32 x 32 pixels, with the words of the text model."""
+    folder = tmp_path_factory.mktemp("clip") / "clip"
+    body = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    words = {**body, "vocab_size": len(text.processor), "max_position_embeddings": 64, "eos_token_id": 3}
+    torch.manual_seed(0)
+    pixels = {**body, "image_size": 32, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=words, vision_config=pixels, projection_dim=16)).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    text.processor.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

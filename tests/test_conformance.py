@@ -13,12 +13,14 @@ import torch
 import yaml
 from datasets import Dataset, concatenate_datasets
 
+from hf_smalldata.evaluation.arrays import ragged
 from hf_smalldata.pipeline import train
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import Run
 from hf_smalldata.tasks import TASKS
 from hf_smalldata.technique import HOOKS, Context, Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
+from hf_smalldata.techniques.fewshot import zero_shot
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.trainer import SmallDataTrainer
@@ -48,6 +50,31 @@ class Copies(Technique):
             train.add_column("source", [None] * len(train), feature=None),
             made.add_column("source", [self.name] * len(made)),
         ])  # fmt: skip
+
+
+class Undecided(Technique):
+    """A `baseline` hook: every class is alike likely."""
+
+    name = "undecided"
+    tasks = frozenset(TASKS)
+
+    def baseline(self, test: Dataset, ctx: Context) -> np.ndarray:
+        assert "label" in ctx.train.column_names
+        assert "label" not in test.column_names
+        even = np.full(len(ctx.labels), 1 / len(ctx.labels))
+        if ctx.task.kind == "tokens":
+            return ragged([np.tile(even, (len(words), 1)) for words in test["tokens"]])
+        return np.tile(even, (len(test), 1))
+
+    def baseline_name(self, ctx: Context) -> str:
+        return f"undecided between {len(ctx.labels)}"
+
+
+@pytest.fixture(autouse=True)
+def names_are_read_by_tiny_models(text, clip, monkeypatch):
+    """In place of the large ones on the Hub that techniques ask by default."""
+    tiny = {"text-classification": str(text.folder), "image-classification": str(clip)}
+    monkeypatch.setattr(zero_shot, "MODELS", tiny)
 
 
 def recipe_for(techniques: Sequence[object], task: str, kits, sources, **train_settings) -> Recipe:
@@ -236,3 +263,21 @@ def test_made_rows_are_learnt_from_and_change_neither_test_rows_nor_baselines(
         {name: value for name, value in run.metrics["results"].items() if name != "model"} for run in (plain, more)
     ]
     assert others[0] == others[1]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_baseline_hook_is_a_row_of_all_results_and_changes_nothing_else(task, kits, sources, tmp_path, reload_here):
+    plain, more = (
+        train(recipe_for(techniques, task, kits, sources), tmp_path / f"{len(techniques)}")
+        for techniques in ([], [Undecided()])
+    )
+    row = f"undecided between {len(kits[task].labels)}"
+    for part in ("results", "versus"):
+        assert list(more.metrics[part]) == [*plain.metrics[part], row]
+        assert {name: more.metrics[part][name] for name in plain.metrics[part]} == plain.metrics[part]
+        assert len({tuple(values) for values in more.metrics[part].values()}) == 1
+    assert list(more.predictions) == [*plain.predictions, f"baseline: {row}"]
+    np.testing.assert_array_equal(scores(plain), scores(more))
+    for page in ("README.md", "smalldata/report.html", "smalldata/report.md"):
+        assert row in (more.folder / page).read_text(encoding="utf-8")
+        assert row not in (plain.folder / page).read_text(encoding="utf-8")

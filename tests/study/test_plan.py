@@ -9,6 +9,7 @@ import pytest
 from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.recipe import Recipe
+from hf_smalldata.study.gate import with_gate
 from hf_smalldata.study.plan import Cell, check_rows, describe, make_plan, recipe_names
 from hf_smalldata.testing import text_rows
 
@@ -68,6 +69,22 @@ def test_an_ablation_leaves_out_each_technique_and_adds_each_to_nothing():
     }
     assert plan.variants["only lora"].techniques[0].rank == 2
     assert plan.variant_of(["lora", "dropout"]) == "without label_smoothing"
+
+
+def test_what_only_stands_beside_the_model_is_in_every_variant_and_never_ablated():
+    plan = make_plan({"whole": recipe(["knn", "lora", "zero_shot", "dropout"])}, ablate=True)
+    assert plan.ablated == ("lora", "dropout")
+    techniques = {name: [each.name for each in made.techniques] for name, made in plan.variants.items()}
+    assert techniques == {
+        "whole": ["knn", "lora", "zero_shot", "dropout"],
+        "without lora": ["knn", "zero_shot", "dropout"],
+        "without dropout": ["knn", "lora", "zero_shot"],
+        "plain": ["knn", "zero_shot"],
+    }
+    assert plan.variant_of([]) == "plain"
+    assert with_gate(plan, []).gate == "plain"
+    with pytest.raises(UserError, match="a has no techniques to leave out"):
+        make_plan({"a": recipe(["knn"])}, ablate=True)
 
 
 @pytest.mark.parametrize(("techniques", "variants"), [(["lora"], 2), (["lora", "dropout"], 4)])

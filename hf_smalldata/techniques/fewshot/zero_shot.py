@@ -103,11 +103,9 @@ def by_cosine(spec: ModelSpec, texts: Sequence[str], phrases: Sequence[str]) -> 
 
 def by_captions(spec: ModelSpec, rows: Dataset, phrases: Sequence[str], ctx: Context) -> Array:
     """Probabilities (N, C) of the phrases as captions of images; those of SigLIP are made to sum to 1."""
+    tokenizer, processor = (load_processor(part, CLIP, spec) for part in ("AutoTokenizer", "AutoImageProcessor"))
     ask = _pipeline(
-        "zero-shot-image-classification",
-        load_whole(CLIP, spec),
-        tokenizer=load_processor("AutoTokenizer", CLIP, spec),
-        image_processor=load_processor("AutoImageProcessor", CLIP, spec),
+        "zero-shot-image-classification", load_whole(CLIP, spec), tokenizer=tokenizer, image_processor=processor
     )
     answers = []
     for start in range(0, len(rows), AT_ONCE):
