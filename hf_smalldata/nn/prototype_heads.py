@@ -82,7 +82,8 @@ def _cosine(z: Tensor, targets: Tensor) -> _Candidate:
     means = (targets.T @ units) / counts[:, None]
     lengths = means.norm(dim=1).clamp(min=_LEAST)
     own = (targets @ (targets.T @ units) - units).mul(units).sum(1) / (targets @ counts - 1).clamp(min=1)
-    scores = torch.where(targets > 0, (own / (targets @ lengths))[:, None], units @ (means / lengths[:, None]).T)
+    others = judging(targets)[:, None] & (targets > 0)
+    scores = torch.where(others, (own / (targets @ lengths))[:, None], units @ (means / lengths[:, None]).T)
     weight = means / lengths[:, None] / z.norm(dim=1).mean().clamp(min=_LEAST)
     return _Candidate(weight, weight.new_zeros(len(weight)), scores, {})
 
@@ -122,7 +123,8 @@ def _nearest(z: Tensor, targets: Tensor, scatter: _Scatter | None) -> _Candidate
     along = (x * r).sum(1, keepdim=True) - r @ means.T  # (x_i - mean_c)' r_i: (N, C)
     distances = torch.cdist(x, means).square() + gain[:, None] * along.square()
     own = grown.square() * squared * (1 + gain * squared)
-    worse = (own / grown).mean() * (1 / (n - 1).clamp(min=1) - 1 / n)  # variance of a mean of n - 1 rows, not n
+    spread = (own / grown).sum() / (n > 1).sum().clamp(min=1)  # of a row around a mean that it is not in
+    worse = spread * (1 / (n - 1).clamp(min=1) - 1 / n)  # variance of a mean of n - 1 rows, not n
     scores = -torch.where(targets > 0, (own - worse)[:, None], distances)
     weight, bias = 2 * means, -means.square().sum(1)
     if scatter is None:

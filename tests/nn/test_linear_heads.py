@@ -112,6 +112,13 @@ def test_one_row_a_class_is_enough(fit):
     z, targets = made(50, apart=3.0, seed=1)
     assert (answers(head, z) == targets.argmax(1)).double().mean() > 0.9
     assert not any("loss" in name for name in head.facts)
+    assert 0.5 < (z @ head.weight.T + head.bias).softmax(1).max(1).values.mean() < 0.98
+
+
+@each_fit
+def test_rows_at_right_angles_make_no_one_row_class_sure(fit):
+    head = fit(torch.eye(3), torch.eye(3))
+    assert (torch.eye(3).double() @ head.weight.T + head.bias).softmax(1).max() < 0.95
 
 
 @each_fit
