@@ -46,8 +46,8 @@ def ridge(z: Tensor, targets: Tensor, problem_type: ProblemType, balanced: bool 
     did the log-loss without the prior. Outputs of classes are logits: they are multiplied by the scale with the least
     leave-one-out log-loss (see `fit_scale`). A row whose class has no other row judges nothing.
 
-    With classes, shares of classes count as known: a row that is left out takes its share along, so that the others
-    speak for the other classes. With 8 rows a class that tilt is larger than what the features say.
+    Shares of classes count as known (see `_Solved.tilt`): else a row that is left out takes its share along, those that
+    stay speak for the other classes, and with 8 rows a class that tilt drowns what the features say.
 
     Args:
         z: (N, d).
