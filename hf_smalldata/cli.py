@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_smalldata.console import session
+from hf_smalldata.episodes_command import episodes
 from hf_smalldata.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -187,6 +188,9 @@ def study(
             for name in ("report.html", "gated.yaml", "model"):
                 if (made.folder / name).exists():
                     console.print(f"{name}: {made.folder / name}", markup=False, highlight=False, soft_wrap=True)
+
+
+app.command()(episodes)
 
 
 @app.command()
