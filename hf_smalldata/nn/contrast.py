@@ -40,7 +40,7 @@ def supervised_contrastive(z: Tensor, labels: Tensor, temperature: float = 0.1, 
 def least_contrastive(labels: Tensor) -> Tensor:
     """The lower bound of the loss above: the logarithm of a row's mates, for classes that have collapsed far apart."""
     mates = (labels[:, None] == labels[None, :]).sum(1) - 1
-    return mates[mates > 0].float().log().mean() if bool((mates > 0).any()) else torch.zeros(())
+    return mates[mates > 0].float().log().mean() if bool((mates > 0).any()) else labels.new_zeros((), dtype=torch.float)
 
 
 def cosine_similarity(z: Tensor, labels: Tensor) -> Tensor:

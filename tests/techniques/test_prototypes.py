@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from hf_smalldata.errors import UserError
-from hf_smalldata.techniques.fewshot.prototypes import Prototypes, with_names
+from hf_smalldata.techniques.fewshot.prototypes import Prototypes
 from hf_smalldata.techniques.fewshot.rows import features_of
+from hf_smalldata.techniques.fewshot.template import with_names
 
 
 def answers(model, kit):

@@ -7,9 +7,7 @@ little beside `logistic_head` with 8 rows a class or more, and is not for sets o
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
-from datasets import Dataset, concatenate_datasets
 from torch import nn
 
 from hf_smalldata.errors import UserError
@@ -17,7 +15,7 @@ from hf_smalldata.nn.prototype_heads import Metric, prototypes
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
 from hf_smalldata.techniques.fewshot.rows import features_of
 from hf_smalldata.techniques.fewshot.targets import targets_of
-from hf_smalldata.techniques.fewshot.template import filled
+from hf_smalldata.techniques.fewshot.template import with_names
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +50,3 @@ class Prototypes(Technique):
         ctx.facts[self.name] = head.facts
         logger.info("prototypes: %s", head.facts)
         return model
-
-
-def with_names(rows: Dataset, labels: Sequence[str], template: str) -> Dataset:
-    """Texts with one more for each class: its name in the template. A pair has no second text there."""
-    names = filled(template, labels)
-    made = {"id": [f"label:{at}" for at in range(len(names))], "text": names, "label": list(range(len(names)))}
-    columns = {name: made.get(name, [""] * len(names)) for name in ("id", "text", "text_pair", "label")}
-    kept = [name for name in columns if name in rows.column_names]
-    added = Dataset.from_dict({name: columns[name] for name in kept}, features=rows.select_columns(kept).features)
-    return concatenate_datasets([rows.select_columns(kept), added])

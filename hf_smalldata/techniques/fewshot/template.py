@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from datasets import Dataset, concatenate_datasets
+
 from hf_smalldata.errors import UserError, listed
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
@@ -24,3 +26,13 @@ def filled(template: str, labels: Sequence[str]) -> list[str]:
                         "nothing of what they stand for; write names into the label column (such as positive and "
                         "negative), or leave out the technique that reads them")  # fmt: skip
     return [template.replace("{}", " ".join(label.replace("_", " ").split())) for label in labels]
+
+
+def with_names(rows: Dataset, labels: Sequence[str], template: str) -> Dataset:
+    """Texts with one more for each class: its name in the template. A pair has no second text there."""
+    names = filled(template, labels)
+    made = {"id": [f"label:{at}" for at in range(len(names))], "text": names, "label": list(range(len(names)))}
+    columns = {name: made.get(name, [""] * len(names)) for name in ("id", "text", "text_pair", "label")}
+    kept = [name for name in columns if name in rows.column_names]
+    added = Dataset.from_dict({name: columns[name] for name in kept}, features=rows.select_columns(kept).features)
+    return concatenate_datasets([rows.select_columns(kept), added])
