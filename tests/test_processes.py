@@ -42,7 +42,7 @@ def recipe(tmp_path_factory) -> Path:
         "task": "text-classification",
         "data": {name: str(folder / f"{name}.csv") for name in ("train", "validation", "test")},
         "model": {"name": str(folder / "bert")},
-        "techniques": [{"dropout": {"hidden": 0, "attention": 0}}],
+        "techniques": [{"dropout": {"hidden": 0, "attention": 0}}, "knn"],
         "train": {"learning_rate": 1e-3, "num_train_epochs": 4, "per_device_train_batch_size": 8,
                   "ddp_backend": "gloo"},
     }  # fmt: skip
@@ -80,9 +80,20 @@ def test_two_processes_train_the_model_that_one_trains(recipe, tmp_path, monkeyp
     assert len(two.predictions) == two.predictions["id"].nunique() == 22
     assert list(two.predictions["id"]) == list(one.predictions["id"])
     np.testing.assert_allclose(scores(two), scores(one), atol=1e-4)
+    assert two.metrics["results"]["5 nearest neighbours"] == one.metrics["results"]["5 nearest neighbours"]
     assert two.rows == one.rows
     assert done.stdout.count("saved and proven to reload") == 1  # one process speaks
     assert sorted(file.name for file in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_two_processes_train_above_frozen_blocks_what_one_trains(recipe, tmp_path, monkeypatch):
+    words = (recipe, "techniques=[{freeze: {blocks: 1}}, {dropout: {hidden: 0, attention: 0}}]")
+    done = in_two_processes(*words, "--output", tmp_path / "two", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.setattr(bundle, "prove", lambda *_: 0.0)
+    one, two = pipeline.train(Recipe.read(*words[:1], words[1:]), tmp_path / "one"), Run.open(tmp_path / "two")
+    assert one.metrics["runs"][0]["prefix_cache"] == two.metrics["runs"][0]["prefix_cache"] == "on: cut above 1 block"
+    np.testing.assert_allclose(scores(two), scores(one), atol=1e-4)
 
 
 def test_a_study_gives_each_run_both_processes_and_one_of_them_writes(recipe, tmp_path):
