@@ -51,7 +51,7 @@ def model_card(metrics: Mapping[str, Any], recipe: Recipe) -> ModelCard:
         task=recipe.task,
         train=metrics["rows"]["train"],
         model=name,
-        techniques=" + ".join(each.name for each in recipe.techniques) or "full fine-tuning",
+        techniques=" + ".join(each.name for each in recipe.techniques if each.trains) or "full fine-tuning",
         results=markdown({**metrics, "model": name}),
         calibration=_calibration(metrics.get("calibration")),
         labels=", ".join(metrics["labels"]) or "one value",

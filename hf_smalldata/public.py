@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hf_smalldata.recipe import Recipe
+from hf_smalldata.technique import Technique
 
 
 def public_recipe(recipe: Recipe) -> Recipe:
@@ -11,10 +12,16 @@ def public_recipe(recipe: Recipe) -> Recipe:
     given = {key: getattr(recipe.data, key) for key in paths}
     data = recipe.data.model_copy(update={key: public_name(path) for key, path in given.items() if path is not None})
     model = recipe.model.model_copy(update={"name": public_name(recipe.model.name)})
-    return recipe.model_copy(update={"data": data, "model": model})
+    techniques = tuple(_public_technique(each) for each in recipe.techniques)
+    return recipe.model_copy(update={"data": data, "model": model, "techniques": techniques})
 
 
 def public_name(name: str) -> str:
     """A Hub id or bundled name as it is; of a path only the last part."""
     local = name.startswith((".", "/", "~")) or name.count("/") > 1
     return name.rstrip("/").rsplit("/", 1)[-1] if local else name
+
+
+def _public_technique(technique: Technique) -> Technique:
+    given = {key: getattr(technique, key) for key in technique.paths}
+    return technique.model_copy(update={key: public_name(path) for key, path in given.items() if path is not None})

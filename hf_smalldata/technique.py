@@ -73,6 +73,7 @@ class Technique(BaseModel):
     needs: ClassVar[frozenset[Need]] = frozenset()
     extra: ClassVar[str | None] = None  # the pip extra that brings its libraries
     paper: ClassVar[str] = ""
+    paths: ClassVar[tuple[str, ...]] = ()  # fields that may hold a local path, of which only the last part is published
     keeps_inputs: ClassVar[bool] = False  # its `batch` hook changes targets only: cached features stay valid
 
     def default_learning_rate(self) -> float | None:

@@ -166,11 +166,16 @@ def recipe(text, sources, seeds) -> Recipe:
     })  # fmt: skip
 
 
-def test_all_seeds_of_a_run_share_one_answer(text, sources, tmp_path, asked):
+def test_all_seeds_of_a_run_share_one_answer_and_its_card_tells_no_folder(text, sources, tmp_path, asked):
     run = pipeline.train(recipe(text, sources, [0, 1]), tmp_path / "run")
     assert asked == [9]
     answers = run.predictions.groupby("seed")["baseline: zero-shot (model)"].apply(list)
     assert answers[0] == answers[1]
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    assert "adapted with hf_smalldata: dropout + label_smoothing." in card
+    for page in (card, *(run.part(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))):
+        assert "zero-shot (model)" in page
+        assert str(text.folder) not in page
 
 
 def test_all_runs_of_an_ablation_share_one_answer_and_none_leaves_it_out(text, sources, tmp_path, asked):

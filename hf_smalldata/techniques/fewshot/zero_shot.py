@@ -48,6 +48,7 @@ class ZeroShot(Technique):
     name = "zero_shot"
     tasks = frozenset(MODELS)
     paper = "https://arxiv.org/abs/1909.00161"
+    paths = ("checkpoint",)
 
     checkpoint: str | None = None  # a Hub id or a folder; default: one for texts, one for images
     revision: str | None = None
