@@ -8,7 +8,7 @@ from typing import Any
 
 
 class session:
-    """Within: messages of this package are shown.
+    """Within: messages of this package are shown. Torch gets the cores that there are.
 
     Args:
         quiet: warnings only.
@@ -25,6 +25,9 @@ class session:
         from rich.console import Console
         from rich.logging import RichHandler
 
+        from hf_smalldata.training.threads import use_cores
+
+        use_cores()
         main = int(os.environ.get("RANK", "0")) == 0
         console = Console()
         logger = logging.getLogger("hf_smalldata")

@@ -144,16 +144,19 @@ class Fitting:
             )
             if arguments.num_train_epochs > 0 or arguments.max_steps > 0:
                 trainer.train(resume_from_checkpoint=self._checkpoint(work / "checkpoints"))
+            seconds = hook_seconds + time.perf_counter() - started
+            used = trainer.utilisation(seconds)
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
         facts = {
             "train_rows": len(rows),
-            "train_seconds": round(hook_seconds + time.perf_counter() - started, 2),
+            "train_seconds": round(seconds, 2),
             "epochs": round(float(trainer.state.epoch or 0), 2),
             "steps": trainer.state.global_step,
             "parameters": sum(size for size, _ in sizes),
             "trained_parameters": sum(size for size, learns in sizes if learns),
             "prefix_cache": str(fed),
             "compact_embedding": compact,
+            **used,
             "peak_memory_bytes": peak_bytes(),
             "peak_gpu_bytes": peak_gpu_bytes(),
             "restarts": 0,

@@ -74,7 +74,7 @@ class Technique(BaseModel):
     extra: ClassVar[str | None] = None  # the pip extra that brings its libraries
     paper: ClassVar[str] = ""
     paths: ClassVar[tuple[str, ...]] = ()  # fields that may hold a local path, of which only the last part is published
-    keeps_inputs: ClassVar[bool] = False  # its `batch` hook changes targets only: cached features stay valid
+    keeps_inputs: ClassVar[bool] = False  # `batch` changes targets and `penalty` reads logits only: cached states hold
 
     def default_learning_rate(self) -> float | None:
         """The learning rate to use when the recipe gives none; None to leave the default."""

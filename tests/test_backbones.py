@@ -127,10 +127,18 @@ def test_a_stem_that_lies_below_the_frozen_block_is_frozen_with_it(try_out, tmp_
 
 
 @pytest.mark.parametrize(
-    ("name", "cached"), [("BERT", True), ("ResNet", True), ("VGG-11 (timm)", True), ("AST", True), ("ALBERT", False)]
+    ("name", "cached"),
+    [
+        ("BERT", True),
+        ("ResNet", True),
+        ("VGG-11 (timm)", True),
+        ("AST", True),
+        ("wav2vec 2.0", True),
+        ("ALBERT", False),
+    ],
 )
 def test_frozen_parts_are_computed_once_where_no_layer_is_run_twice(name, cached, try_out, tmp_path):
-    assert try_out(name, "bottom", tmp_path).facts["prefix_cache"] == cached
+    assert try_out(name, "bottom", tmp_path).facts["prefix_cache"].startswith("on") == cached
 
 
 def test_layers_that_pad_by_themselves_get_no_adapter(timm):

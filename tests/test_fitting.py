@@ -242,17 +242,17 @@ def test_a_collapsed_training_starts_once_more_from_the_next_seed(train, monkeyp
 def test_a_frozen_bottom_is_computed_once_and_changes_nothing(train, monkeypatch):
     freeze = [{"freeze": {"blocks": 1}}]
     cached = train("cached", techniques=freeze, validation_fraction=0.2)
-    monkeypatch.setattr(Fitting, "_inputs_stay", lambda _: False)
+    monkeypatch.setattr(fitting, "inputs_change", lambda _: "it is not wanted")
     plain = train("plain", techniques=freeze, validation_fraction=0.2)
-    assert cached.metrics["runs"][0]["prefix_cache"] is True
-    assert plain.metrics["runs"][0]["prefix_cache"] is False
+    assert cached.metrics["runs"][0]["prefix_cache"].startswith("on")
+    assert plain.metrics["runs"][0]["prefix_cache"] == "off: it is not wanted"
     for label in TOPICS:
         column = f"score: {label}"
         np.testing.assert_allclose(cached.predictions[column], plain.predictions[column], atol=1e-4)
 
 
 def test_without_frozen_blocks_nothing_is_cached(train):
-    assert train(train={"num_train_epochs": 1}).metrics["runs"][0]["prefix_cache"] is False
+    assert train(train={"num_train_epochs": 1}).metrics["runs"][0]["prefix_cache"] == "off: nothing is frozen"
 
 
 @pytest.mark.parametrize("validation_fraction", [0.0, 0.2])

@@ -101,6 +101,7 @@ def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **
     values = {name: value for name, value in {**DEFAULTS, **train, **more}.items() if name not in OURS}
     if os.environ.get("WORLD_SIZE", "1") == "1":
         values.pop("ddp_backend", None)  # of several processes; torch refuses it for one
+    values |= precision(values)
     values.setdefault("disable_tqdm", not sys.stderr.isatty())  # else it follows the log level of transformers
     values.setdefault("dataloader_pin_memory", torch.cuda.is_available())
     values.setdefault("accelerator_config", {"split_batches": True})  # a batch is shared out: same result on any count
@@ -112,6 +113,14 @@ def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **
         label_names=["labels"],
         **values,
     )
+
+
+def precision(values: Mapping[str, Any]) -> dict[str, bool]:
+    """bfloat16 on a GPU that multiplies in it, unless `train:` says otherwise: twice as fast in half the memory."""
+    if {"bf16", "fp16"} & set(values):
+        return {}
+    able = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return {"bf16": able and not values.get("use_cpu", False)}
 
 
 def _ranges(values: Mapping[str, Any]) -> list[str]:

@@ -10,12 +10,15 @@ import datasets
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.tasks.task import Batch, Features, Task
 from hf_smalldata.technique import Technique
+
+GPU_MULTIPLE = 8
 
 
 class EncodedRows(Dataset[Features]):
@@ -73,9 +76,18 @@ class EncodedRows(Dataset[Features]):
 
 
 def collator(
-    task: Task, processor: Any, num_labels: int, problem_type: ProblemType
+    task: Task, processor: Any, num_labels: int, problem_type: ProblemType, multiple: int | None = None
 ) -> Callable[[Sequence[Features]], Batch]:
-    """Features with labels -> a batch; `labels` are targets (B, C) or (B, T, C), `prefix` cached states (B, T, d)."""
+    """Features with labels -> a batch; `labels` are targets (B, C) or (B, T, C), `prefix` cached states (B, T, d).
+
+    Args:
+        task: of the rows.
+        processor: of the task.
+        num_labels: C, or 1 for regression.
+        problem_type: decides what targets are.
+        multiple: to which tokens are padded. Default: 8 where there is a GPU, whose matrix units take 8 at once.
+    """
+    multiple = (GPU_MULTIPLE if torch.cuda.is_available() else 1) if multiple is None else multiple
 
     def collate(items: Sequence[Features]) -> Batch:
         inputs = [{name: value for name, value in item.items() if name not in ("label", "prefix")} for item in items]
@@ -83,9 +95,24 @@ def collator(
         if "prefix" in items[0]:
             batch["prefix"] = pad_sequence([item["prefix"] for item in items], batch_first=True)
         batch["labels"] = task.targets([item["label"] for item in items], num_labels, problem_type)
-        return batch
+        return padded(batch, processor, multiple) if "input_ids" in batch else batch
 
     return collate
+
+
+def padded(batch: Batch, processor: Any, multiple: int) -> Batch:
+    """Tokens, their targets and their states padded on to a multiple, where the tokenizer pads to the right."""
+    length = batch["input_ids"].shape[1]
+    more = min(-length % multiple, processor.model_max_length - length)
+    if more <= 0 or processor.padding_side != "right":
+        return batch
+    by_token = {name for name, tensor in batch.items() if tensor.dim() == 3 or name not in ("labels", "prefix")}
+    fill = {"input_ids": processor.pad_token_id}
+    return {
+        name: pad(tensor, (0,) * (2 * tensor.dim() - 3) + (more,), value=fill.get(name, 0))
+        if name in by_token else tensor
+        for name, tensor in batch.items()
+    }  # fmt: skip
 
 
 class LikeLengths(Sampler[int]):
@@ -119,16 +146,31 @@ class LikeLengths(Sampler[int]):
         yield from last.tolist()
 
 
-def by_length(rows: EncodedRows, most: int) -> list[list[int]]:
+def by_length(rows: EncodedRows, most: int, tokens: int | None = None) -> list[list[int]]:
     """Indices of all rows in batches of like length, longest first: an early end if memory is short.
 
     Lengths are equal where padding would change what a model says of a row.
+
+    Args:
+        rows: any.
+        most: rows of a batch.
+        tokens: of a batch, padding included, where rows are tokens; None for any number.
     """
+    limit = tokens if tokens is not None and rows.features and "input_ids" in rows.features[0] else None
     order = np.argsort(rows.lengths, kind="stable")[::-1]
     alike = [order]
     if rows.task.same_length(rows.processor):
         alike = np.split(order, np.flatnonzero(np.diff(np.asarray(rows.lengths)[order])) + 1)
-    return [part[start : start + most].tolist() for part in alike for start in range(0, len(part), most)]
+    return [batch for part in alike for batch in _batches(part.tolist(), rows.lengths, most, limit)]
+
+
+def _batches(order: list[int], lengths: Sequence[int], most: int, tokens: int | None) -> Iterator[list[int]]:
+    """Rows from long to short, cut into batches of which the first row says how many fit in."""
+    start = 0
+    while start < len(order):
+        fit = most if tokens is None else min(most, max(tokens // lengths[order[start]], 1))
+        yield order[start : start + fit]
+        start += fit
 
 
 class _OneRow:

@@ -17,9 +17,20 @@ from hf_smalldata.tasks.task import Batch
 
 
 class Fed:
-    """Where the cached states (B, T, d) of the batch at hand are put; the network takes them from here."""
+    """Where the cached states (B, T, d) of the batch at hand are put; the network takes them from here.
+
+    Args:
+        on: what is skipped.
+        off: why nothing is, if so.
+    """
 
     hidden: Tensor
+
+    def __init__(self, on: str = "", off: str = "") -> None:
+        self.on, self.off = on, off
+
+    def __str__(self) -> str:
+        return f"off: {self.off}" if self.off else f"on: cut {self.on}"
 
 
 class Blocks:
@@ -28,7 +39,7 @@ class Blocks:
     alone = False  # the part above the cut needs the other inputs too, such as the attention mask
 
     def __init__(self, bottom: Sequence[nn.Module]) -> None:
-        self.bottom, self.place = bottom, f"above {len(bottom)} blocks"
+        self.bottom, self.place = bottom, f"above {len(bottom)} block" + "s" * (len(bottom) > 1)
         self.more: int | None = None  # further places in a block's output; None for a bare tensor
 
     def capture(self, put: Callable[[Tensor], None]) -> RemovableHandle:

@@ -17,6 +17,8 @@ from hf_smalldata.tasks.task import Batch
 from hf_smalldata.training.batching import EncodedRows, by_length, to_device
 from hf_smalldata.training.cut import Fed
 
+CPU_TOKENS = 1024  # of a batch: more gain nothing but padding (scripts/bench/steps.py --predict)
+
 
 def predict_logits(
     model: nn.Module,
@@ -29,10 +31,17 @@ def predict_logits(
 
     Batches are dealt out in turn; a process that has one fewer repeats its last, so that all make the same number of
     forward passes (sharded models need that).
+
+    Args:
+        model: put into evaluation mode.
+        rows: any.
+        collate: of the rows' features with labels.
+        batch_size: most rows of a batch; on a CPU they are fewer where rows are long.
+        fed: where cached states go, if rows carry them.
     """
     state = PartialState()
     device = next(model.parameters()).device
-    batches, first = by_length(rows, batch_size), state.is_main_process
+    batches, first = by_length(rows, batch_size, CPU_TOKENS if device.type == "cpu" else None), state.is_main_process
     turns = -(-len(batches) // state.num_processes)
     model.eval()
     mine: list[tuple[int, np.ndarray[Any, Any]]] = []
@@ -40,7 +49,7 @@ def predict_logits(
         for turn in tqdm(range(turns), desc="predicting", leave=False, delay=1, disable=None if first else True):
             indices = batches[min(turn * state.num_processes + state.process_index, len(batches) - 1)]
             batch = to_device(collate([rows[index] for index in indices]), device)
-            if fed is not None:
+            if fed is not None and "prefix" in batch:
                 fed.hidden = batch["prefix"]
             inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "prefix")}
             logits = model(**inputs).logits.float().cpu().numpy()

@@ -16,6 +16,7 @@ from hf_smalldata.technique import Technique, using
 from hf_smalldata.training.batching import LikeLengths
 from hf_smalldata.training.best import Progress
 from hf_smalldata.training.cut import Fed
+from hf_smalldata.training.flops import SHORT_S, count, matmul_peak, size
 
 BESIDE_INPUTS = ("labels", "prefix", "unlabelled")  # entries of a batch that are not arguments of the model
 
@@ -49,6 +50,7 @@ class SmallDataTrainer(Trainer):
         self.penalties = using(techniques, "penalty")
         self.problem_type: ProblemType = problem_type
         self.class_weights, self.fed = class_weights, fed
+        self.size_seen = 0  # of all batches trained on, as `flops.size` counts
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(Progress)
@@ -76,7 +78,7 @@ class SmallDataTrainer(Trainer):
         if model.training:
             for technique in self.on_batch:
                 batch = technique.batch(batch, model)
-        if self.fed is not None:
+        if self.fed is not None and "prefix" in batch:
             self.fed.hidden = batch["prefix"]
         outputs = model(**{name: value for name, value in batch.items() if name not in BESIDE_INPUTS})
         weights = None if self.class_weights is None else self.class_weights.to(outputs.logits.device)
@@ -85,6 +87,37 @@ class SmallDataTrainer(Trainer):
             for technique in self.penalties:
                 loss = loss + technique.penalty(model, batch, outputs)
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Nothing, at once: the Trainer's own estimate walks through all weights in every step."""
+        self.size_seen += size(inputs)
+        return 0
+
+    def utilisation(self, seconds: float) -> dict[str, float | None]:
+        """How much of the machine the training of `seconds` used; nothing is known of short ones and of many processes.
+
+        Forward and backward passes of the training batches count; evaluation, caches and penalties take time alone.
+        """
+        names = ("model_flops", "matmul_peak_flops_per_second", "model_flops_utilisation")
+        if seconds < SHORT_S or self.size_seen == 0 or self.args.world_size > 1:
+            return dict.fromkeys(names)
+        network: Any = self.model  # not wrapped
+        network.eval()  # the same operations, and statistics of BatchNorm stay
+        batch = self._prepare_inputs(self.data_collator(self._usual_rows()))
+        with self.compute_loss_context_manager():
+            one = count(lambda: self.compute_loss(network, batch))
+        network.zero_grad()
+        flops = one * self.size_seen / size(batch)
+        half = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
+        peak = matmul_peak(self.args.device, half)
+        return dict(zip(names, (flops, peak, round(flops / seconds / peak, 4)), strict=True))
+
+    def _usual_rows(self) -> list[Any]:
+        """A batch of the rows whose length is nearest to the mean, weighed by cost: attention grows with its square."""
+        rows: Any = self.train_dataset
+        lengths = torch.tensor(rows.lengths, dtype=torch.float)
+        usual = lengths.square().mean().div(lengths.mean())
+        return [rows[int(at)] for at in (lengths - usual).abs().argsort()[: self.args.train_batch_size]]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset

@@ -60,7 +60,7 @@ def row(backbone: Backbone, folder: Path, rows: dict[str, Any]) -> list[str]:
             difference = trial.difference()
         cells.append("ok" if difference <= TOLERANCE else "reloads to other answers")
         largest = max(largest, difference)
-        cached = cached or trial.facts["prefix_cache"]
+        cached = cached or trial.facts["prefix_cache"].startswith("on")
     found = blocks(trial.before)
     place = next(name for name, module in trial.before.named_modules() if module is found[0].module)
     described = f"{len(found)}, from `{place}`"

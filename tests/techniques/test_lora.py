@@ -11,6 +11,7 @@ from transformers import GPT2Config, ResNetConfig
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.techniques.peft.lora import Lora, target_names
+from hf_smalldata.techniques.transfer.freeze import Freeze
 
 LAYER = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 
@@ -152,6 +153,19 @@ def test_the_transposed_layers_of_gpt2_are_adapted(classifier, text):
     torch.testing.assert_close(logits(adapted, batch), before)
     one_step(adapted, batch)
     assert not torch.allclose(logits(adapted, batch), before)
+
+
+def test_above_frozen_blocks_only_what_is_not_frozen_is_adapted(text):
+    network = Freeze(blocks=1).model(text.network(), text.context())
+    model = Lora().model(network, text.context())
+    assert {name.split("encoder.layer.")[1][0] for name in adapters(model)} == {"1"}
+    assert not any(module.training for module in model.train().base_model.model.bert.encoder.layer[0].modules())
+
+
+def test_where_every_block_is_frozen_there_is_nothing_to_adapt(text):
+    network = Freeze().model(text.network(), text.context())
+    with pytest.raises(UserError, match="every block is frozen"):
+        Lora().model(network, text.context())
 
 
 def test_a_second_adapter_is_refused(text):

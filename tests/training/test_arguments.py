@@ -6,9 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
-from hf_smalldata.training.arguments import DEFAULTS, OWNED, RETIRED, check, settings, training_arguments
+from hf_smalldata.training.arguments import DEFAULTS, OWNED, RETIRED, check, precision, settings, training_arguments
 
 
 def problems(**train) -> list[str]:
@@ -93,3 +94,24 @@ def test_arguments_of_a_run_keep_columns_seed_and_our_defaults():
     assert (arguments.warmup_steps, arguments.weight_decay, arguments.num_train_epochs) == (0.1, 0.01, 10)
     assert arguments.accelerator_config.split_batches
     assert not hasattr(arguments, "early_stopping_patience")
+
+
+@pytest.mark.parametrize(("gpu", "able", "given", "expected"), [
+    (True, True, {}, True), (True, False, {}, False), (False, True, {}, False),
+    (True, True, {"bf16": False}, False), (True, True, {"fp16": True}, None), (True, True, {"use_cpu": True}, False),
+])  # fmt: skip
+def test_half_precision_is_the_default_of_gpus_that_have_it(gpu, able, given, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: able)
+    assert precision(given).get("bf16", given.get("bf16")) == expected
+
+
+def test_the_model_is_compiled_only_where_asked():
+    assert not training_arguments({}, Path("out"), seed=0).torch_compile
+    values, wrong = check({"torch_compile": True})
+    assert wrong == []
+    assert training_arguments(values, Path("out"), seed=0).torch_compile
+
+
+def test_the_optimiser_is_one_kernel():
+    assert training_arguments({}, Path("out"), seed=0).optim == "adamw_torch_fused"

@@ -71,6 +71,45 @@ def test_prediction_takes_the_longest_rows_first(many):
     assert lengths[order].tolist() == sorted(lengths.tolist(), reverse=True)
 
 
+def test_a_batch_to_predict_holds_no_more_tokens_than_the_budget(many):
+    batches = by_length(many, 8, tokens=40)
+    assert sorted(index for batch in batches for index in batch) == list(range(ROWS))
+    sizes = [len(batch) * max(many.lengths[index] for index in batch) for batch in batches]
+    assert max(sizes) <= 40
+    assert max(map(len, batches)) > min(map(len, batches[:-1]))
+    assert [len(batch) for batch in by_length(many, 8, tokens=1)] == [1] * ROWS
+
+
+def test_rows_without_tokens_have_no_budget_of_them(image):
+    rows = EncodedRows(image.rows, image.task, image.processor)
+    assert [len(batch) for batch in by_length(rows, 8, tokens=1)] == [8, 4]
+
+
+def test_tokens_are_padded_to_a_multiple_and_say_the_same(text, tokens):
+    for kit in (text, tokens):
+        rows = EncodedRows(kit.rows, kit.task, kit.processor)
+        items = [{**rows[at], "prefix": torch.ones(rows.lengths[at], 3)} for at in (0, 1)]
+        plain, wide = (
+            collator(kit.task, kit.processor, len(kit.labels), kit.problem_type, multiple=by)(items) for by in (1, 7)
+        )
+        length = plain["input_ids"].shape[1]
+        assert length % 7
+        assert wide["input_ids"].shape == wide["attention_mask"].shape == (2, length + -length % 7)
+        assert wide["prefix"].shape[1] == length + -length % 7
+        assert (wide["labels"].dim() == 3) == (kit is tokens)
+        assert wide["labels"].sum() == plain["labels"].sum()
+        inputs = [{name: batch[name] for name in kit.batch(1)} for batch in (plain, wide)]
+        network = kit.network().eval()
+        found, expected = network(**inputs[1]).logits, network(**inputs[0]).logits
+        torch.testing.assert_close(found[:, :length] if kit is tokens else found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_padding_stops_where_the_model_does(text):
+    longest = text.processor.model_max_length
+    rows = [{"input_ids": [5] * longest, "attention_mask": [1] * longest, "label": 0}]
+    assert collator(text.task, text.processor, 3, PROBLEM, multiple=1000)(rows)["input_ids"].shape == (1, longest)
+
+
 def test_targets_are_soft_from_the_collator_on(text):
     rows = EncodedRows(text.rows, text.task, text.processor)
     batch = collator(text.task, text.processor, 3, PROBLEM)([rows[0], rows[4]])

@@ -12,7 +12,9 @@ from hf_smalldata.data.load import Splits
 from hf_smalldata.fitting import Fitting
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.techniques.transfer.freeze import Freeze
+from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.kept import Kept, fingerprint
+from hf_smalldata.training.prefix_cache import prefix_cache
 
 PROBLEM = "single_label_classification"
 
@@ -109,3 +111,47 @@ def test_a_fingerprint_follows_frozen_weights_and_not_those_that_learn():
     moved = network(1, 2)
     moved[1].running_mean += 1
     assert fingerprint(moved) != fingerprint(network(1, 2))
+
+
+@pytest.fixture
+def computed(text, tmp_path, monkeypatch):
+    """(rows, network) -> how many batches of states were computed that were not kept from the calls before."""
+    kept, made = Kept(), []
+    plain = Kept.states
+    monkeypatch.setattr(Kept, "states", lambda self, key, make, size: plain(
+        self, key, lambda: made.append(key) or make(), size))  # fmt: skip
+
+    def run(rows, network) -> int:
+        made.clear()
+        encoded = EncodedRows(rows, text.task, text.processor)
+        with prefix_cache(network, [encoded], collator(text.task, text.processor, 3, PROBLEM), tmp_path, kept) as fed:
+            assert fed.on
+        return len(made)
+
+    return run
+
+
+def frozen(text, blocks: Any = 1, seed: int = 0) -> Any:
+    return Freeze(blocks=blocks).model(text.network(seed), text.context())
+
+
+def test_states_are_found_again_by_the_same_rows_and_model_alone(text, computed):
+    assert computed(text.rows, frozen(text)) == 1
+    assert computed(text.rows, frozen(text)) == 0
+    assert computed(text.rows, frozen(text, seed=1)) == 0  # another head learns above the same body
+
+
+def test_other_rows_have_states_of_their_own(text, computed):
+    assert computed(text.rows, frozen(text)) == 1
+    changed = text.rows.map(lambda row, at: {"text": row["text"] + (" food" if at == 7 else "")}, with_indices=True)
+    assert computed(changed, frozen(text)) == 1
+
+
+def test_another_model_cut_or_precision_has_states_of_its_own(text, computed):
+    assert computed(text.rows, frozen(text)) == 1
+    moved = frozen(text)
+    with torch.no_grad():
+        moved.bert.encoder.layer[0].output.dense.bias[3] += 1e-6
+    assert computed(text.rows, moved) == 1
+    assert computed(text.rows, frozen(text, "all")) == 1
+    assert computed(text.rows, frozen(text).to(torch.bfloat16)) == 1

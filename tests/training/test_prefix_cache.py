@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,30 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import DebertaV2Config, FNetConfig, ModernBertConfig, ResNetConfig, XLMConfig
+from transformers import (
+    AutoModelForImageClassification,
+    DebertaV2Config,
+    FNetConfig,
+    ModernBertConfig,
+    ResNetConfig,
+    TimmWrapperConfig,
+    XLMConfig,
+)
 
 from hf_smalldata import fitting
 from hf_smalldata.data.load import Splits
 from hf_smalldata.fitting import Fitting
 from hf_smalldata.recipe import Recipe
+from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import Technique
 from hf_smalldata.techniques.peft.lora import Lora
 from hf_smalldata.techniques.regularise.label_smoothing import LabelSmoothing
 from hf_smalldata.techniques.transfer.freeze import Freeze
+from hf_smalldata.testing import tiny_audio_model
+from hf_smalldata.training import store
 from hf_smalldata.training.batching import EncodedRows, collator
-from hf_smalldata.training.cut import find_cut
-from hf_smalldata.training.prefix_cache import prefix_cache
+from hf_smalldata.training.cut import Fed, find_cut
+from hf_smalldata.training.prefix_cache import NOTHING_FROZEN, inputs_change, prefix_cache
 from hf_smalldata.training.trainer import SmallDataTrainer
 
 PROBLEM = "single_label_classification"
@@ -51,6 +63,13 @@ class Added(Technique):
         return outputs.logits.sum() * 0
 
 
+class Looking(Added):
+    """Has a penalty that reads logits only, and says so."""
+
+    name = "looking"
+    keeps_inputs = True
+
+
 class Mixing(Technique):
     """Has a `batch` hook that may change inputs."""
 
@@ -74,7 +93,7 @@ class Losses(SmallDataTrainer):
 
 @contextmanager
 def no_cache(*_args, **_kwargs):
-    yield None
+    yield Fed(off="it is not wanted")
 
 
 def train(
@@ -96,23 +115,31 @@ def train(
 
 
 @pytest.mark.parametrize(
-    ("modality", "techniques"),
+    ("modality", "techniques", "where"),
     [
-        ("text-classification", [Freeze(blocks=1)]),
-        ("text-classification", [Freeze()]),
-        ("text-classification", [Freeze(), LabelSmoothing()]),
-        ("image-classification", [Freeze(blocks=1)]),
-        ("image-classification", [Freeze()]),
-        ("token-classification", [Freeze(blocks=1)]),
-        ("token-classification", [Freeze(), LabelSmoothing()]),
-        ("sequence-classification", [Freeze(blocks=1)]),
+        ("text-classification", [Freeze(blocks=1)], "above 1 block"),
+        ("text-classification", [Freeze()], "above 2 blocks"),
+        ("text-classification", [Freeze(), LabelSmoothing(), Looking()], "above 2 blocks"),
+        ("text-classification", [Freeze(blocks=1), Lora(dropout=0)], "above 1 block"),
+        ("image-classification", [Freeze(blocks=1)], "above 1 block"),
+        ("image-classification", [Freeze()], "below the head"),
+        ("token-classification", [Freeze(blocks=1)], "above 1 block"),
+        ("token-classification", [Freeze(), LabelSmoothing()], "above 2 blocks"),
+        ("sequence-classification", [Freeze(blocks=1)], "above 1 block"),
+        ("audio-classification", [Freeze(blocks=1)], "above 1 block"),
+        ("audio-classification", [Freeze()], "above 2 blocks"),
     ],
-    ids=["text one", "text all", "text smoothed", "image one", "image all", "tokens one", "tokens all", "sequence one"],
-)
-def test_losses_and_final_weights_equal_those_without(modality, techniques, kits, monkeypatch, tmp_path):
-    losses, weights, facts = train(kits[modality], techniques, monkeypatch, tmp_path / "a")
-    plain_losses, plain_weights, plain_facts = train(kits[modality], techniques, monkeypatch, tmp_path / "b", no_cache)
-    assert (facts["prefix_cache"], plain_facts["prefix_cache"]) == (True, False)
+    ids=["text one", "text all", "text smoothed", "text lora above", "image one", "image all", "tokens one",
+         "tokens all", "sequence one", "audio one", "audio all"],
+)  # fmt: skip
+def test_losses_and_final_weights_equal_those_without(modality, techniques, where, kits, monkeypatch, tmp_path):
+    equal_with_and_without(kits[modality], techniques, where, monkeypatch, tmp_path)
+
+
+def equal_with_and_without(kit, techniques, where, monkeypatch, tmp_path) -> None:
+    losses, weights, facts = train(kit, techniques, monkeypatch, tmp_path / "a")
+    plain_losses, plain_weights, plain_facts = train(kit, techniques, monkeypatch, tmp_path / "b", no_cache)
+    assert (facts["prefix_cache"], plain_facts["prefix_cache"]) == (f"on: cut {where}", "off: it is not wanted")
     assert len(losses) == 3 * 3 + 3
     np.testing.assert_allclose(losses, plain_losses, atol=1e-5)
     torch.testing.assert_close(weights, plain_weights, atol=1e-5, rtol=0)
@@ -120,31 +147,83 @@ def test_losses_and_final_weights_equal_those_without(modality, techniques, kits
     assert facts["parameters"] == plain_facts["parameters"]
 
 
-def test_clips_of_many_lengths_are_not_cached_since_a_state_stands_for_many_samples(audio, monkeypatch, tmp_path):
-    losses, _, facts = train(audio, [Freeze(blocks=1)], monkeypatch, tmp_path / "a")
-    assert not facts["prefix_cache"]
-    assert losses == train(audio, [Freeze(blocks=1)], monkeypatch, tmp_path / "b", no_cache)[0]
-
-
-def test_states_in_a_memory_mapped_file_give_the_same(kits, monkeypatch, tmp_path):
-    for modality in ("text-classification", "image-classification", "token-classification"):
-        kit, place = kits[modality], tmp_path / modality
-        spilt = partial(prefix_cache, cap_bytes=0)
-        losses, weights, facts = train(kit, [Freeze(blocks=1)], monkeypatch, place, spilt)
-        assert facts["prefix_cache"]
-        assert (place / "seed-0" / "prefix_cache.bin").stat().st_size > 0
-        expected_losses, expected_weights, _ = train(kit, [Freeze(blocks=1)], monkeypatch, place)
-        np.testing.assert_allclose(losses, expected_losses, atol=1e-6)
-        torch.testing.assert_close(weights, expected_weights, atol=1e-6, rtol=0)
+@pytest.mark.parametrize(("kind", "blocks", "where"), [("whisper", 1, "above 1 block"), ("ast", 1, "above 1 block"),
+                                                       ("ast", "all", "below the head")])  # fmt: skip
+def test_models_of_spectrograms_take_cached_states(kind, blocks, where, audio, monkeypatch, tmp_path):
+    kit = with_model(audio, tiny_audio_model(tmp_path / "model", kind=kind))
+    equal_with_and_without(kit, [Freeze(blocks=blocks)], where, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "techniques",
-    [[], [Lora()], [Freeze(), Watched()], [Freeze(), Added()], [Freeze(), Mixing()]],
+    ("config", "blocks", "where"),
+    [
+        (ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"), 1, "above 1 block"),
+        (ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"), "all",
+         "below the head"),
+        (TimmWrapperConfig(architecture="resnet10t", model_args={"stem_width": 8}, do_pooling=True), 2,
+         "above 2 blocks"),
+    ],
+    ids=["ResNet", "ResNet all", "timm"],
+)  # fmt: skip
+def test_convolutional_networks_take_cached_states(config, blocks, where, image, monkeypatch, tmp_path):
+    torch.manual_seed(0)
+    config.num_labels = 3
+    AutoModelForImageClassification.from_config(config).save_pretrained(tmp_path / "model")
+    image.processor.save_pretrained(tmp_path / "model")
+    kit = replace(image, folder=tmp_path / "model")
+    equal_with_and_without(kit, [Freeze(blocks=blocks)], where, monkeypatch, tmp_path)
+
+
+def with_model(kit, folder: Path) -> Any:
+    return replace(kit, folder=folder, processor=kit.task.load_processor(ModelSpec(name=str(folder))))
+
+
+def test_it_is_off_where_padding_changes_what_a_row_is_to_the_model(audio, monkeypatch, tmp_path):
+    kit = with_model(audio, tiny_audio_model(tmp_path / "model", kind="hubert"))  # normalises over time
+    facts = train(kit, [Freeze(blocks=1)], monkeypatch, tmp_path)[2]
+    assert facts["prefix_cache"] == "off: padding changes what HubertForSequenceClassification makes of a row"
+
+
+def test_states_in_a_memory_mapped_file_give_the_same_and_leave_no_file(kits, monkeypatch, tmp_path):
+    for modality in ("text-classification", "image-classification", "token-classification"):
+        kit, place = kits[modality], tmp_path / modality
+        expected_losses, expected_weights, _ = train(kit, [Freeze(blocks=1)], monkeypatch, place / "memory")
+        for cap in (0, 3000):  # all in the file; the first batches in memory
+            spilt = partial(prefix_cache, cap_bytes=cap, batch_size=2)
+            losses, weights, facts = train(kit, [Freeze(blocks=1)], monkeypatch, place, spilt)
+            assert facts["prefix_cache"] == "on: cut above 1 block"
+            np.testing.assert_allclose(losses, expected_losses, atol=1e-6)
+            torch.testing.assert_close(weights, expected_weights, atol=1e-6, rtol=0)
+            assert not [file for file in place.rglob("*") if file.is_file()]
+
+
+def test_a_full_disk_switches_it_off_and_leaves_all_as_it_was(text, monkeypatch, tmp_path):
+    full = Path("/dev/full")
+    monkeypatch.setattr(store.tempfile, "TemporaryFile", lambda **_: full.open("r+b", buffering=0))
+    losses, _, facts = train(text, [Freeze(blocks=1)], monkeypatch, tmp_path / "a", partial(prefix_cache, cap_bytes=0))
+    assert facts["prefix_cache"] == f"off: {tmp_path / 'a' / 'seed-0'}: No space left on device"
+    assert losses == train(text, [Freeze(blocks=1)], monkeypatch, tmp_path / "b", no_cache)[0]
+
+
+@pytest.mark.parametrize(
+    ("techniques", "why"),
+    [
+        ([], NOTHING_FROZEN),
+        ([Lora()], "the lowest block learns, or draws anew each time"),
+        ([Freeze(), Watched()], "watched draws inputs anew each epoch"),
+        ([Freeze(), Added()], "added may run the model on other inputs"),
+        ([Freeze(), Mixing()], "mixing changes inputs in the batch"),
+    ],
     ids=["nothing frozen", "lora", "example hook", "penalty hook", "batch hook"],
 )
-def test_it_is_not_used_where_states_would_change(techniques, text, monkeypatch, tmp_path):
-    assert not train(text, techniques, monkeypatch, tmp_path)[2]["prefix_cache"]
+def test_it_is_not_used_where_states_would_change_and_says_why(techniques, why, text, monkeypatch, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="hf_smalldata"):
+        assert train(text, techniques, monkeypatch, tmp_path)[2]["prefix_cache"] == f"off: {why}"
+    assert (f"seed 0: prefix cache off: {why}" in caplog.messages) == bool(techniques)  # full fine-tuning needs no word
+
+
+def test_techniques_that_leave_inputs_alone_give_no_reason():
+    assert inputs_change([Freeze(), LabelSmoothing(), Looking()]) == ""
 
 
 def rows_of(kit) -> EncodedRows:
@@ -226,7 +305,7 @@ def test_the_model_and_the_rows_are_restored_even_after_an_error(text, tmp_path)
 
     def interrupted() -> None:
         with cached(text, network, tmp_path) as (fed, rows, _):
-            assert fed is not None
+            assert fed.on
             assert "prefix" in rows[0]
             seen.append(rows)
             raise KeyboardInterrupt
@@ -266,23 +345,26 @@ def test_other_architectures_take_cached_states(blocks, config, classifier, text
     with torch.no_grad():
         expected = network(**text.batch(12)).logits
     with cached(text, network, tmp_path) as (fed, rows, collate):
-        assert fed is not None
+        assert fed.on
+        assert not fed.off
         torch.testing.assert_close(fed_logits(network, fed, rows, collate), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "why"),
     [
-        XLMConfig(vocab_size=60, emb_dim=32, n_layers=3, n_heads=2, pad_index=0),
-        FNetConfig(vocab_size=60, hidden_size=32, num_hidden_layers=3, intermediate_size=64, pad_token_id=0),
+        (XLMConfig(vocab_size=60, emb_dim=32, n_layers=3, n_heads=2, pad_index=0),
+         "XLMForSequenceClassification passes more between blocks than one output"),
+        (FNetConfig(vocab_size=60, hidden_size=32, num_hidden_layers=3, intermediate_size=64, pad_token_id=0),
+         "padding changes what FNetForSequenceClassification makes of a row"),
     ],
     ids=["states go around the blocks", "padding mixes into the states"],
-)
-def test_it_is_not_used_where_it_would_not_be_exact(config, classifier, text, tmp_path):
+)  # fmt: skip
+def test_it_is_not_used_where_it_would_not_be_exact(config, why, classifier, text, tmp_path):
     config.num_labels = 3
     network = Freeze(blocks=2).model(without_types(classifier(config)), text.context())
     with cached(text, network, tmp_path) as (fed, rows, _):
-        assert fed is None
+        assert fed.off == why
         assert "prefix" not in rows[0]
         assert all("forward" not in vars(module) for module in list(network.modules())[1:])
 
@@ -302,10 +384,10 @@ def without_types(network: nn.Module) -> nn.Module:
 def test_a_network_without_blocks_trains_without_a_cache(text, tmp_path):
     network = nn.ModuleDict({"first": nn.Linear(2, 2)})
     with cached(text, network, tmp_path) as (fed, _, _):
-        assert fed is None
+        assert fed.off == NOTHING_FROZEN
 
 
 def test_without_rows_there_is_nothing_to_cache(text, tmp_path):
     network = Freeze().model(text.network(), text.context())
     with prefix_cache(network, [], collator(text.task, text.processor, 3, PROBLEM), tmp_path) as fed:
-        assert fed is None
+        assert fed.off == "there are no rows"

@@ -1,7 +1,8 @@
 """LoRA: a low-rank update beside each frozen weight matrix; the head is trained whole.
 
 Helps when rows are few and the model is large: 1 % of the weights learn, the file to ship is small, and forgetting is
-bounded. With a small encoder and hundreds of rows, full fine-tuning is often as good.
+bounded. With a small encoder and hundreds of rows, full fine-tuning is often as good. After `freeze: {blocks: 4}` only
+the blocks above are adapted, and the frozen ones are computed once for each row.
 """
 
 from __future__ import annotations
@@ -76,12 +77,16 @@ class Lora(Technique):
 
 
 def target_names(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
-    """Full names of the layers to adapt: linear ones and ungrouped convolutions.
+    """Full names of the layers to adapt: linear ones and ungrouped convolutions, in blocks that are not frozen.
 
     Raises:
         UserError: no layer of the blocks has such a name, or none can be adapted.
     """
-    inside = {id(module) for block in blocks(model) for module in block.module.modules()}
+    learning = [block.module for block in blocks(model) if any(p.requires_grad for p in block.module.parameters())]
+    if not learning:
+        raise UserError("lora: every block is frozen, so there is nothing to adapt; freeze fewer blocks, e.g. "
+                        "`freeze: {blocks: 4}`, or leave lora or freeze out")  # fmt: skip
+    inside = {id(module) for block in learning for module in block.modules()}
     layers = {name: module for name, module in model.named_modules() if id(module) in inside and _fits(module)}
     if not layers:
         raise UserError(f"lora: {type(model).__name__} has no linear layer or plain convolution in its blocks to adapt")
