@@ -87,7 +87,7 @@ def test_two_processes_train_the_model_that_one_trains(recipe, tmp_path, monkeyp
 
 
 def test_two_processes_train_above_frozen_blocks_what_one_trains(recipe, tmp_path, monkeypatch):
-    words = (recipe, "techniques=[{freeze: {blocks: 1}}, {dropout: {hidden: 0, attention: 0}}]")
+    words = (recipe, "techniques=[{dropout: {hidden: 0, attention: 0}}, {freeze: {blocks: 1}}]")
     done = in_two_processes(*words, "--output", tmp_path / "two", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     monkeypatch.setattr(bundle, "prove", lambda *_: 0.0)
