@@ -27,8 +27,6 @@ REGISTRY: dict[str, str] = {
     "prototypical": "hf_smalldata.techniques.fewshot.prototypical:Prototypical",
     "knn": "hf_smalldata.techniques.fewshot.knn:Knn",
     "zero_shot": "hf_smalldata.techniques.fewshot.zero_shot:ZeroShot",
-    "knn": "hf_smalldata.techniques.fewshot.knn:Knn",
-    "zero_shot": "hf_smalldata.techniques.fewshot.zero_shot:ZeroShot",
 }
 
 

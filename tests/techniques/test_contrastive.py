@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.contrast import cosine_similarity
-from hf_smalldata.techniques.fewshot.contrastive import Contrastive, balanced_batches
+from hf_smalldata.techniques.fewshot.contrastive import Contrastive, balanced_batches, pieces
 from hf_smalldata.techniques.fewshot.rows import features_of
 from hf_smalldata.techniques.transfer.freeze import Freeze
 
@@ -38,6 +38,11 @@ def test_more_classes_than_a_batch_holds_come_in_pairs():
 def test_a_class_of_one_row_comes_as_two_views():
     batches = epoch([0, 0, 0, 0, 1, 2, 2], 8)
     assert sorted(at for batch in batches for at in batch) == [0, 1, 2, 3, 4, 4, 5, 6]
+
+
+def test_parts_of_a_batch_hold_rows_of_like_length():
+    lengths = [10, 64, 60, 9, 7, 30, 47]
+    assert pieces([0, 1, 2, 3, 4, 5, 6], lengths) == [[1, 2], [6], [5], [0, 3], [4]]
 
 
 def gap(model, kit) -> float:
@@ -67,7 +72,7 @@ def test_every_modality_learns(name, request):
     kit = request.getfixturevalue(name)
     model = kit.network()
     before = loss(model)
-    assert loss(Contrastive(epochs=60, learning_rate=1e-3).model(model, kit.context())) < before - 0.02
+    assert loss(Contrastive(epochs=60, learning_rate=1e-3).model(model, kit.context())) < 0.9 * before
 
 
 def test_token_vectors_head_and_frozen_blocks_stay(text):
@@ -89,13 +94,13 @@ def test_frozen_blocks_are_run_once_a_row_and_the_result_is_the_same(text, monke
         torch.manual_seed(3)
         Contrastive(epochs=epochs, stop_below=0.0).model(model, text.context())
         counts.append(len(calls))
-        return torch.cat([p.detach().flatten() for p in model.bert.encoder.layer[1].parameters()])
+        return features_of(model, text.context())[0]
 
     counts: list[int] = []
     learnt(2)
     cached = learnt(8)
     monkeypatch.setattr("hf_smalldata.training.prefix_cache.find_cut", lambda *_: None)
-    torch.testing.assert_close(cached, learnt(8), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cached, learnt(8), rtol=1e-3, atol=1e-3)
     assert counts[0] == counts[1]
 
 

@@ -8,8 +8,7 @@ with hundreds of rows a class, where fine-tuning is as good, and is not for sets
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -25,9 +24,9 @@ from tqdm.auto import tqdm
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.contrast import cosine_similarity, least_contrastive, supervised_contrastive
-from hf_smalldata.nn.features import Readout, embedded, readout
+from hf_smalldata.nn.features import embedded, readout
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-from hf_smalldata.techniques.fewshot.rows import inputs_of
+from hf_smalldata.techniques.fewshot.rows import body, inputs_of, tables_held
 from hf_smalldata.techniques.fewshot.template import with_names
 from hf_smalldata.training.batching import EncodedRows, collator, to_device
 from hf_smalldata.training.prefix_cache import prefix_cache
@@ -36,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 WARM_UP = 0.1  # of the steps
 LARGEST_NORM = 1.0  # of the gradient
+LIKE = 0.75  # of the longest row of a part: shorter ones are computed apart
 COSINE_WEIGHT = 4.0  # beside the contrastive loss: their values are then alike where training starts
 
 
@@ -82,7 +82,7 @@ class Contrastive(Technique):
             raise UserError("contrastive: rows of at least two classes are needed, found one")
         device = next(model.parameters()).device
         out = readout(model, lambda network: network(**inputs_of(encoded, [0], ctx, device)))
-        learnt = list(_learning(model, out))
+        learnt = body(model, out)
         if not learnt:
             raise UserError("contrastive: nothing in the body may learn; freeze fewer blocks")
         collate = collator(ctx.task, ctx.processor, len(ctx.labels), ctx.problem_type)
@@ -92,20 +92,25 @@ class Contrastive(Technique):
             learnt, self.learning_rate, weight_decay=0.0, fused=device.type in ("cpu", "cuda")
         )
         schedule = LambdaLR(optimizer, lambda step: _rate(step, steps))
+
+        def embedding(indices: list[int]) -> Tensor:
+            batch = to_device(collate([encoded[at] for at in indices]), device)
+            del batch["labels"]
+            if fed.on:
+                fed.hidden = batch.pop("prefix")
+            return embedded(model, batch, out)
+
         half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        with _held(model), prefix_cache(model, [encoded], collate, ctx.work_dir) as fed:
+        with tables_held(model), prefix_cache(model, [encoded], collate, ctx.work_dir) as fed:
             model.train()
             bar = tqdm(range(self.epochs), desc="contrastive", leave=False, delay=1, disable=None)
             for _ in bar:
                 above: list[float] = []
                 for indices in next(batches):
-                    batch = to_device(collate([encoded[at] for at in indices]), device)
-                    targets = batch.pop("labels").argmax(1)
-                    prefix = batch.pop("prefix", None)
-                    if fed is not None and prefix is not None:
-                        fed.hidden = prefix
+                    parts = pieces(indices, encoded.lengths)
                     with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                        z = embedded(model, batch, out)
+                        z = torch.cat([embedding(part) for part in parts])
+                    targets = torch.as_tensor(labels[[at for part in parts for at in part]], device=device)
                     loss = self._loss(z, targets)
                     loss.backward()  # type: ignore[no-untyped-call]
                     nn.utils.clip_grad_norm_(learnt, LARGEST_NORM)
@@ -162,27 +167,15 @@ def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) ->
         yield [batches[at] for at in rng.permutation(count)]
 
 
-def _learning(model: nn.Module, out: Readout) -> Iterator[nn.Parameter]:
-    """Parameters of the body that may learn: no table of token vectors, not the head."""
-    other = {id(p) for p in (*_tables(model), *out.layer.parameters())}
-    return (p for p in model.parameters() if p.requires_grad and id(p) not in other)
-
-
-@contextmanager
-def _held(model: nn.Module) -> Iterator[None]:
-    """Within: no gradient is computed for tables of token vectors."""
-    tables = [p for p in _tables(model) if p.requires_grad]
-    for table in tables:
-        table.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for table in tables:
-            table.requires_grad_(True)
-
-
-def _tables(model: nn.Module) -> Iterator[nn.Parameter]:
-    return (p for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters())
+def pieces(indices: list[int], lengths: Sequence[int]) -> list[list[int]]:
+    """A batch in parts of like length, in which padding is at most a third of a row: it is computed part by part."""
+    found: list[list[int]] = []
+    for at in sorted(indices, key=lambda index: -lengths[index]):
+        if found and lengths[at] >= LIKE * lengths[found[-1][0]]:
+            found[-1].append(at)
+        else:
+            found.append([at])
+    return found
 
 
 def _rate(step: int, steps: int) -> float:

@@ -25,7 +25,7 @@ from hf_smalldata.training.batching import EncodedRows, by_length
 
 logger = logging.getLogger(__name__)
 
-SAMPLE = 32  # rows by which a folded network is compared with the formula
+SAMPLE = 8  # rows by which a folded network is compared with the formula
 
 
 class Pooling(Technique):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 from hf_smalldata.errors import UserError, listed
-from hf_smalldata.nn.features import Readout, embedded, readout
+from hf_smalldata.nn.features import embedded, readout
 from hf_smalldata.nn.prototype_heads import prototypes
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-from hf_smalldata.techniques.fewshot.rows import features_of, inputs_of
+from hf_smalldata.techniques.fewshot.rows import body, features_of, inputs_of, tables_held
 from hf_smalldata.training.batching import EncodedRows
 
 logger = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ class Prototypical(Technique):
         rows = EncodedRows(ctx.task.cut(ctx.train, ctx.processor), ctx.task, ctx.processor)
         device = next(model.parameters()).device
         out = readout(model, lambda network: network(**inputs_of(rows, [0], ctx, device)))
-        learnt = list(_learning(model, out))
+        learnt = body(model, out)
         if not learnt:
             raise UserError("prototypical: nothing in the body may learn; freeze fewer blocks")
         turns = TURNS if self.rotations else 1
@@ -96,7 +95,7 @@ class Prototypical(Technique):
         schedule = LambdaLR(optimizer, lambda step: 1 - step / self.episodes)
         half = device.type == "cuda" and torch.cuda.is_bf16_supported()
         right: list[float] = []
-        with _held(model):
+        with tables_held(model):
             model.train()
             for step in (bar := tqdm(range(self.episodes), desc="episodes", leave=False, delay=1, disable=None)):
                 places, classes, asked = next(draws)
@@ -174,26 +173,3 @@ def turned(inputs: Batch, turns: Sequence[int]) -> Batch:
                         f"{pixels.shape[-1]}; leave it out")  # fmt: skip
     found = [torch.rot90(image, turn, (-2, -1)) for image, turn in zip(pixels, turns, strict=True)]
     return {**inputs, "pixel_values": torch.stack(found)}
-
-
-def _learning(model: nn.Module, out: Readout) -> Iterator[nn.Parameter]:
-    """Parameters of the body that may learn: no table of token vectors, not the head."""
-    other = {id(p) for p in (*_tables(model), *out.layer.parameters())}
-    return (p for p in model.parameters() if p.requires_grad and id(p) not in other)
-
-
-@contextmanager
-def _held(model: nn.Module) -> Iterator[None]:
-    """Within: no gradient is computed for tables of token vectors."""
-    tables = [p for p in _tables(model) if p.requires_grad]
-    for table in tables:
-        table.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for table in tables:
-            table.requires_grad_(True)
-
-
-def _tables(model: nn.Module) -> Iterator[nn.Parameter]:
-    return (p for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from datasets import Dataset
@@ -52,3 +53,26 @@ def batches(rows: EncodedRows, order: list[list[int]], ctx: Context, device: tor
 def inputs_of(rows: EncodedRows, indices: list[int], ctx: Context, device: torch.device) -> Batch:
     """The model's inputs for some rows."""
     return to_device(ctx.task.collate([rows.features[at] for at in indices], ctx.processor), device)
+
+
+def body(model: nn.Module, out: Readout) -> list[nn.Parameter]:
+    """Parameters that a pre-phase trains: what is not frozen, no table of token vectors, not the head."""
+    other = {id(p) for p in (*_tables(model), *out.layer.parameters())}
+    return [p for p in model.parameters() if p.requires_grad and id(p) not in other]
+
+
+@contextmanager
+def tables_held(model: nn.Module) -> Iterator[None]:
+    """Within: no gradient is computed for tables of token vectors, of which few rows use few."""
+    tables = [p for p in _tables(model) if p.requires_grad]
+    for table in tables:
+        table.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for table in tables:
+            table.requires_grad_(True)
+
+
+def _tables(model: nn.Module) -> Iterator[nn.Parameter]:
+    return (p for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters())
