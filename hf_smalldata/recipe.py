@@ -277,7 +277,8 @@ def _seeds(seeds: Any) -> list[str]:
 
 def _learning_rate(techniques: Sequence[Technique]) -> float:
     """That of the first technique which has one of its own, else that of full fine-tuning."""
-    return next((rate for rate in (each.default_learning_rate() for each in techniques) if rate is not None), LEARNING_RATE)
+    rates = (each.default_learning_rate() for each in techniques)
+    return next((rate for rate in rates if rate is not None), LEARNING_RATE)
 
 
 def _copy(value: Any) -> Any:
