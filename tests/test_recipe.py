@@ -11,6 +11,7 @@ from hf_smalldata.catalogue import recipe_files
 from hf_smalldata.errors import Problems, UserError
 from hf_smalldata.recipe import LARGEST_FILE_BYTES, Recipe, override, read_yaml
 from hf_smalldata.tasks import TASKS
+from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.techniques.peft.lora import Lora
 from hf_smalldata.techniques.transfer.freeze import Freeze
 
@@ -198,8 +199,9 @@ def test_a_technique_twice_is_refused_once():
 
 def test_a_technique_of_another_task_is_refused_with_those_that_fit(monkeypatch):
     monkeypatch.setattr(Lora, "tasks", frozenset({"image-classification"}))
+    fitting = [name for name in REGISTRY if "text-classification" in get_technique(name).tasks and name != "lora"]
     assert problem(techniques=["lora"]) == (
-        "techniques.lora: not for text-classification; those that are: freeze, dropout, label_smoothing"
+        f"techniques.lora: not for text-classification; those that are: {', '.join(fitting)}"
     )
 
 

@@ -1,1 +1,1 @@
-"""Training: a transformers.Trainer in which techniques have their seven hooks."""
+"""Training: a transformers.Trainer in which techniques have their hooks."""

@@ -1,6 +1,6 @@
 """Few labelled texts: hf_smalldata against SetFit, the plain `transformers.Trainer`, and a frozen encoder.
 
-    pip install setfit==1.2.0
+    pip install '.[bench]'
     python scripts/bench/fewshot.py --data FOLDER [--per-class 8] [--seeds 0 1 2 3 4] [--sides ours setfit_20]
                                     [--recipe FILE] [--model bundled/minilm-l6] [--threads 2] [--results fewshot.jsonl]
 
