@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
-from joblib import cpu_count  # type: ignore[import-untyped]
+from joblib import cpu_count
 
 
 def use_cores() -> None:
