@@ -8,9 +8,11 @@ from pathlib import Path
 import yaml
 
 from hf_smalldata.errors import UserError, did_you_mean
+from hf_smalldata.recipe import Recipe
 from hf_smalldata.tasks import TASKS, get_task
 from hf_smalldata.technique import Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
+from hf_smalldata.training.prefix_cache import inputs_change
 
 Entries = Iterator[tuple[str, str]]
 
@@ -43,6 +45,14 @@ def find_recipe(name: str) -> Path:
             f"no recipe '{name}': no such file, nor one that comes with the package{did_you_mean(short, known)}"
         )
     return known[short]
+
+
+def described(recipe: Recipe) -> str:
+    """A recipe with every default spelled out; as comments the hooks of its techniques and the prefix cache."""
+    hooks = [f"# {each.name}: {', '.join(each.hooks())}  {each.paper}\n" for each in recipe.techniques]
+    why = inputs_change(recipe.techniques)
+    cache = f"off: {why}" if why else "on where the bottom of the network is frozen"
+    return f"{recipe.to_yaml()}{''.join(hooks)}# prefix cache: {cache}\n"
 
 
 def techniques() -> Entries:

@@ -225,14 +225,10 @@ def list_names(what: Annotated[str, typer.Argument(metavar="techniques|tasks|rec
 @app.command()
 def show(recipe: RecipeName, settings: Settings = None) -> None:
     """Print a recipe with every default spelled out, and the hooks that each technique uses."""
-    from hf_smalldata.training.prefix_cache import inputs_change
+    from hf_smalldata.catalogue import described
 
     found, _ = _recipe([recipe, *(settings or [])], {})
-    print(found.to_yaml(), end="")
-    for technique in found.techniques:
-        print(f"# {technique.name}: {', '.join(technique.hooks())}  {technique.paper}")
-    why = inputs_change(found.techniques)
-    print(f"# prefix cache: {f'off: {why}' if why else 'on where the bottom of the network is frozen'}")
+    print(described(found), end="")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.table import is_missing
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.evaluation.calibration import prediction_sets, with_temperature
+from hf_smalldata.nn.fold import hasten
 from hf_smalldata.run import Run
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Answers, ModelSpec
@@ -65,6 +66,7 @@ def predict(
     windows = task.cut(rows, processor)
     pipeline: Any = transformers.pipeline
     ask = pipeline(task.pipeline_tag, model=str(opened.folder), trust_remote_code=trusts)
+    hasten(ask.model)
     size = 1 if task.same_length(processor) else batch_size  # a pipeline pads, which would change what these models say
     said: list[Any] = []
     for start in range(0, len(windows), AT_ONCE):

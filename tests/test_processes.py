@@ -96,6 +96,17 @@ def test_two_processes_train_above_frozen_blocks_what_one_trains(recipe, tmp_pat
     np.testing.assert_allclose(scores(two), scores(one), atol=1e-4)
 
 
+def test_two_processes_go_on_from_the_body_that_one_learnt_by_contrast(recipe, tmp_path, monkeypatch):
+    techniques = "techniques=[{dropout: {hidden: 0, attention: 0}}, pooling, contrastive, ridge_head]"
+    done = in_two_processes(recipe, techniques, "--output", tmp_path / "two", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.setattr(bundle, "prove", lambda *_: 0.0)
+    one, two = pipeline.train(Recipe.read(recipe, [techniques]), tmp_path / "one"), Run.open(tmp_path / "two")
+    assert two.metrics["runs"][0]["steps"] == one.metrics["runs"][0]["steps"] == 12
+    assert two.metrics["runs"][0]["techniques"]["pooling"] == one.metrics["runs"][0]["techniques"]["pooling"]
+    np.testing.assert_allclose(scores(two), scores(one), atol=1e-3)
+
+
 def test_a_study_gives_each_run_both_processes_and_one_of_them_writes(recipe, tmp_path):
     done = in_two_processes(recipe, "--seeds", "0,1", "--output", tmp_path / "two", cwd=tmp_path, command="study")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,23 +1,21 @@
 """Contrastive: the encoder learns to put rows of a class together and classes apart, before any head is fitted.
 
-Helps with 4 to 64 rows a class: every pair of rows is a lesson, so that 8 rows a class teach what thousands of single
-rows would. Each row is encoded once a step and all pairs of the batch are used; no table of pairs is made. Does little
-with hundreds of rows a class, where fine-tuning is as good, and is not for sets of labels or numbers.
+Helps with a handful of rows a class, where every pair of rows is a lesson. Each row is encoded once a step and all
+pairs of the batch are used; no table of pairs is made. Does less the more rows there are, since fine-tuning catches up,
+and is not for sets of labels or numbers.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
@@ -26,7 +24,7 @@ from hf_smalldata.errors import UserError
 from hf_smalldata.nn.contrast import cosine_similarity, least_contrastive, supervised_contrastive
 from hf_smalldata.nn.features import embedded, readout
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-from hf_smalldata.techniques.fewshot.rows import body, inputs_of, tables_held
+from hf_smalldata.techniques.fewshot.rows import body, inputs_of, learn_once, tables_held
 from hf_smalldata.techniques.fewshot.template import with_names
 from hf_smalldata.training.batching import EncodedRows, collator, to_device
 from hf_smalldata.training.prefix_cache import prefix_cache
@@ -49,7 +47,7 @@ class Contrastive(Technique):
     tasks = ALL_TASKS - {"token-classification"}
     paper = "https://arxiv.org/abs/2004.11362"
 
-    loss: Literal["both", "supcon", "cosine"] = "both"  # both: each is better on some sets, their sum on all we tried
+    loss: Literal["both", "supcon", "cosine"] = "both"  # each is better on some sets, their sum never far behind
     temperature: PositiveFloat = 0.1
     hardness: NonNegativeFloat = 0.0  # above 0, near rows of other classes count more
     epochs: PositiveInt = 7
@@ -62,15 +60,7 @@ class Contrastive(Technique):
         """The body after contrastive learning; the same on every process."""
         if ctx.problem_type != "single_label_classification":
             raise UserError(f"contrastive: rows need one class each, these are for {ctx.problem_type}; leave it out")
-        if PartialState().num_processes == 1:
-            self._learn(model, ctx)
-            return model
-
-        def make(path: Path) -> None:
-            self._learn(model, ctx)
-            save_model(model, str(path))
-
-        load_model(model, str(ctx.once("contrastive.safetensors", make)))
+        learn_once(model, ctx, "contrastive.safetensors", partial(self._learn, model, ctx))
         return model
 
     def _learn(self, model: nn.Module, ctx: Context) -> None:

@@ -31,8 +31,8 @@ SAMPLE = 8  # rows by which a folded network is compared with the formula
 class Pooling(Technique):
     """Mean pooling inside the stock classifier, of the last block or of the one that leave-one-out says.
 
-    Maximum, sums and concatenations with the first token do not fold into stock classifiers, and were never better than
-    the mean where we measured them.
+    The maximum and the mean beside the first token do not fold into stock classifiers, and sums with the first token
+    were at best level with the mean where we measured them.
     """
 
     name = "pooling"

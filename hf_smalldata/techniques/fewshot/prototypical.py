@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from pydantic import Field, PositiveFloat, PositiveInt
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
@@ -25,7 +23,7 @@ from hf_smalldata.nn.features import embedded, readout
 from hf_smalldata.nn.prototype_heads import prototypes
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-from hf_smalldata.techniques.fewshot.rows import body, features_of, inputs_of, tables_held
+from hf_smalldata.techniques.fewshot.rows import body, features_of, inputs_of, learn_once, tables_held
 from hf_smalldata.training.batching import EncodedRows
 
 logger = logging.getLogger(__name__)
@@ -57,15 +55,7 @@ class Prototypical(Technique):
     def model(self, model: nn.Module, ctx: Context) -> nn.Module:
         """The body after episodic training, the head filled; the same on every process."""
         self._check(ctx)
-        if PartialState().num_processes == 1:
-            self._learn(model, ctx)
-            return model
-
-        def make(path: Path) -> None:
-            self._learn(model, ctx)
-            save_model(model, str(path))
-
-        load_model(model, str(ctx.once("prototypical.safetensors", make)))
+        learn_once(model, ctx, "prototypical.safetensors", partial(self._learn, model, ctx))
         return model
 
     def _check(self, ctx: Context) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from hf_smalldata.nn.features import Readout, embeddings, readout
@@ -53,6 +56,32 @@ def batches(rows: EncodedRows, order: list[list[int]], ctx: Context, device: tor
 def inputs_of(rows: EncodedRows, indices: list[int], ctx: Context, device: torch.device) -> Batch:
     """The model's inputs for some rows."""
     return to_device(ctx.task.collate([rows.features[at] for at in indices], ctx.processor), device)
+
+
+def learn_once(model: nn.Module, ctx: Context, key: str, learn: Callable[[], None]) -> None:
+    """Train the model in place in the main process, and give its weights to all: few rows are not worth sharing out.
+
+    What learns afterwards, and torch's random numbers, are the same in every process.
+
+    Args:
+        model: which `learn` trains.
+        ctx: of the run.
+        key: a file name that is unique in the run.
+        learn: the training.
+    """
+    first = EncodedRows(ctx.task.cut(ctx.train.select([0]), ctx.processor), ctx.task, ctx.processor)
+    device = next(model.parameters()).device
+    readout(model, lambda network: network(**inputs_of(first, [0], ctx, device)))  # freezes what becomes linear
+
+    def make(path: Path) -> None:
+        learn()
+        save_model(model, str(path))
+
+    with torch.random.fork_rng():
+        if PartialState().num_processes == 1:
+            learn()
+        else:
+            load_model(model, str(ctx.once(key, make)))
 
 
 def body(model: nn.Module, out: Readout) -> list[nn.Parameter]:
