@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
+from hf_smalldata.data.made import rng_of
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.tasks.task import Batch, Features, Task
 from hf_smalldata.technique import Technique
@@ -66,7 +66,7 @@ class EncodedRows(Dataset[Features]):
 
     def _drawn(self, index: int) -> Features:
         row = dict(self.raw[index])
-        row["rng"] = np.random.default_rng([self.seed, self.epoch, _number(str(row["id"]))])
+        row["rng"] = rng_of(self.seed, str(row["id"]), self.epoch)
         for technique in self.augment:
             row = technique.example(row)
         (features,) = self.task.encode(
@@ -191,10 +191,6 @@ class _OneRow:
     @property
     def column_names(self) -> list[str]:
         return list(self.row)
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
