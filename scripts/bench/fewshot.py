@@ -25,14 +25,15 @@ import argparse
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import yaml
+from fewshot_report import report
 from measured import Line, measure_all
 
 SIDES = ("setfit_20", "ours", "setfit_default", "frozen", "trainer")
@@ -40,8 +41,6 @@ SETTING = ("data", "model", "per_class", "test_rows", "threads")
 SECTIONS = ("model", "techniques", "train")  # of a recipe: what is measured
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "setfit", "scikit-learn")
 STEPS = 40  # from which a time is extrapolated
-
-Cells = dict[tuple[str, int], dict[str, dict[int, Line]]]  # (set, rows a class) -> side -> seed -> line
 
 
 def main() -> None:
@@ -58,7 +57,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("fewshot.jsonl"))
     parser.add_argument("--report", action="store_true", help="only the table of all lines of --results")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a single measurement, in a child process
+    parser.add_argument("--draw", type=int, help=argparse.SUPPRESS)  # the rows of a seed, in a child of that
     given = parser.parse_args()
+    if given.draw is not None:
+        print(json.dumps(draw(given, given.draw)))
+        return
     if given.one:
         print(json.dumps(measure(given, **json.loads(given.one))))
         return
@@ -82,56 +85,88 @@ def measure(given: argparse.Namespace, seed: int, side: str, recipe: str = "", s
     import torch
     import transformers
 
-    from hf_smalldata.data.sample import draw_for
-    from hf_smalldata.outcome import test_rows
-    from hf_smalldata.pipeline import read_rows
-    from hf_smalldata.recipe import Recipe
-    from hf_smalldata.tasks import get_task
-
     torch.set_num_threads(given.threads)
     transformers.logging.set_verbosity_error()
-    more = sections or {}
-    plan = Recipe.parse({
-        "task": "text-classification",
-        "data": {"train": f"{given.data}/train.jsonl", "test": f"{given.data}/test.jsonl",
-                 "labels_per_class": given.per_class},
-        "model": {**more.get("model", {}), "name": given.model},
-        "techniques": more.get("techniques", []),
-        "train": {**more.get("train", {}), "disable_tqdm": True},
-        "seeds": [seed],
-    })  # fmt: skip
-    data = read_rows(plan, get_task(plan.task))
-    rows, test = draw_for(data, plan.data, seed), test_rows(data)
-    test = test.select(np.random.default_rng(0).permutation(len(test))[: given.test_rows])
+    rows = _drawn_elsewhere(seed)  # so that other sides hold nothing of ours in their memory
     transformers.set_seed(seed)
-    before = _peak()
     learn = {"ours": _ours, "trainer": _trainer, "frozen": _frozen}.get(side, _setfit)
     with tempfile.TemporaryDirectory() as folder:
-        found: Line = learn(given, side, plan, data, rows, folder)
+        found: Line = learn(given, seed, side, rows, folder, sections or {})
         predict = found.pop("predict")
-        line = {"train_rows": len(rows), **found, "peak_gb": round(_peak(), 3), "peak_gb_before": round(before, 3),
+        line = {"train_rows": len(rows["train"]["text"]), **found, "peak_gb": round(_peak(), 3),
                 "versions": {name: version(name) for name in LIBRARIES}}  # fmt: skip
         if predict is None:
             return line
-        predict(test.select(range(8)))
+        test = rows["test"]
+        predict({name: values[:8] for name, values in test.items()})
         started = time.perf_counter()
         answers = np.asarray(predict(test))
         seconds = time.perf_counter() - started
-    accuracy = float((answers == np.asarray(test["label"][:])).mean())
-    return {**line, "accuracy": round(accuracy, 4), "predict_rows_per_second": round(len(test) / seconds, 1)}
+    accuracy = float((answers == np.asarray(test["label"])).mean())
+    return {**line, "accuracy": round(accuracy, 4),
+            "predict_rows_per_second": round(len(test["label"]) / seconds, 1)}  # fmt: skip
 
 
-def _ours(given: argparse.Namespace, side: str, recipe: Any, data: Any, rows: Any, folder: str) -> Line:
+def _plan(given: argparse.Namespace, seed: int, sections: Line) -> Any:
+    from hf_smalldata.recipe import Recipe
+
+    return Recipe.parse({
+        "task": "text-classification",
+        "data": {"train": f"{given.data}/train.jsonl", "test": f"{given.data}/test.jsonl",
+                 "labels_per_class": given.per_class},
+        "model": {**sections.get("model", {}), "name": given.model},
+        "techniques": sections.get("techniques", []),
+        "train": {**sections.get("train", {}), "disable_tqdm": True},
+        "seeds": [seed],
+    })  # fmt: skip
+
+
+def draw(given: argparse.Namespace, seed: int) -> Line:
+    """Drawn training rows, test rows, names of the labels, and where the model lies."""
+    import numpy as np
+
+    from hf_smalldata.data.sample import draw_for
+    from hf_smalldata.outcome import test_rows
+    from hf_smalldata.pipeline import read_rows
+    from hf_smalldata.tasks import get_task
+    from hf_smalldata.tasks.pretrained import locate
+
+    plan = _plan(given, seed, {})
+    data = read_rows(plan, get_task(plan.task))
+    test = test_rows(data)
+    test = test.select(np.random.default_rng(0).permutation(len(test))[: given.test_rows])
+    columns = ("id", "text", "label")
+    parts = {"train": draw_for(data, plan.data, seed), "test": test}
+    told = {name: {column: part[column][:] for column in columns} for name, part in parts.items()}
+    return {**told, "labels": list(data.labels), "model": str(locate(given.model))}
+
+
+def _drawn_elsewhere(seed: int) -> Line:
+    command = [sys.executable, sys.argv[0], *sys.argv[1 : sys.argv.index("--one")], "--draw", str(seed)]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: Line = json.loads(out.splitlines()[-1])
+    return found
+
+
+def _ours(given: argparse.Namespace, seed: int, side: str, rows: Line, folder: str, sections: Line) -> Line:
+    from datasets import Dataset
+
     from hf_smalldata.fitting import Fitting
+    from hf_smalldata.pipeline import read_rows
+    from hf_smalldata.tasks import get_task
 
-    fitting, seed = Fitting.of(recipe, data, Path(folder)), recipe.seeds[0]
+    plan = _plan(given, seed, sections)
+    data = read_rows(plan, get_task(plan.task))
+    drawn = Dataset.from_dict(rows["train"], features=data.train.select_columns(["id", "text", "label"]).features)
+    fitting = Fitting.of(plan, data, Path(folder))
     started = time.perf_counter()
-    learnt = fitting.attempt(rows, seed, seed)
+    learnt = fitting.attempt(drawn, seed, seed)
     seconds = time.perf_counter() - started
-    return {"train_seconds": round(seconds, 2), "predict": lambda test: fitting.predict(learnt.model, test).argmax(-1)}
+    return {"train_seconds": round(seconds, 2),
+            "predict": lambda test: fitting.predict(learnt.model, Dataset.from_dict(test)).argmax(-1)}  # fmt: skip
 
 
-def _setfit(given: argparse.Namespace, side: str, recipe: Any, data: Any, rows: Any, folder: str) -> Line:
+def _setfit(given: argparse.Namespace, seed: int, side: str, rows: Line, folder: str, sections: Line) -> Line:
     """As its documentation shows it."""
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
@@ -143,14 +178,14 @@ def _setfit(given: argparse.Namespace, side: str, recipe: Any, data: Any, rows: 
             ends.append(time.perf_counter())
 
     ends: list[float] = []
-    model = SetFitModel(model_body=_sentence_encoder(recipe.model.name), model_head=LogisticRegression())
-    part = Dataset.from_dict({"text": rows["text"][:], "label": rows["label"][:]})
+    model = SetFitModel(model_body=_sentence_encoder(rows["model"]), model_head=LogisticRegression())
+    part = Dataset.from_dict({name: rows["train"][name] for name in ("text", "label")})
     more: dict[str, Any] = {"num_iterations": 20} if side == "setfit_20" else {}
-    pairs = 2 * 20 * len(part) if more else _oversampled(rows["label"][:])
+    pairs = 2 * 20 * len(part) if more else _oversampled(rows["train"]["label"])
     if pairs > given.most_pairs:
         more["max_steps"] = STEPS
     arguments = TrainingArguments(output_dir=folder, report_to="none", show_progress_bar=False, save_strategy="no",
-                                  seed=recipe.seeds[0], **more)  # fmt: skip
+                                  seed=seed, **more)  # fmt: skip
     trainer = Trainer(model=model, args=arguments, train_dataset=part, callbacks=[Clock()])
     started = time.perf_counter()
     trainer.train()
@@ -160,7 +195,7 @@ def _setfit(given: argparse.Namespace, side: str, recipe: Any, data: Any, rows: 
         rest = a_step * (pairs / arguments.embedding_batch_size - STEPS)
         return {"pairs": pairs, "predict": None, "skipped": True, "estimated_seconds": round(seconds + rest)}
     return {"pairs": pairs, "train_seconds": round(seconds, 2),
-            "predict": lambda test: model.predict(test["text"][:], show_progress_bar=False)}  # fmt: skip
+            "predict": lambda test: model.predict(test["text"], show_progress_bar=False)}  # fmt: skip
 
 
 def _oversampled(labels: list[int]) -> int:
@@ -173,52 +208,50 @@ def _oversampled(labels: list[int]) -> int:
     return 2 * max(same, other)
 
 
-def _sentence_encoder(name: str) -> Any:
+def _sentence_encoder(folder: str) -> Any:
     """The modules that all-MiniLM-L6-v2 has on the Hub, of any transformers folder."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-    from hf_smalldata.tasks.pretrained import locate
-
-    body = Transformer(locate(name))
+    body = Transformer(folder)
     return SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), "mean"), Normalize()])
 
 
-def _frozen(given: argparse.Namespace, side: str, recipe: Any, data: Any, rows: Any, folder: str) -> Line:
+def _frozen(given: argparse.Namespace, seed: int, side: str, rows: Line, folder: str, sections: Line) -> Line:
     from sklearn.linear_model import LogisticRegression
 
-    encoder, head = _sentence_encoder(recipe.model.name), LogisticRegression()
+    encoder, head = _sentence_encoder(rows["model"]), LogisticRegression()
     started = time.perf_counter()
-    head.fit(encoder.encode(rows["text"][:], show_progress_bar=False), rows["label"][:])
+    head.fit(encoder.encode(rows["train"]["text"], show_progress_bar=False), rows["train"]["label"])
     seconds = time.perf_counter() - started
 
     def predict(test: Any) -> Any:
-        return head.predict(encoder.encode(test["text"][:], show_progress_bar=False))
+        return head.predict(encoder.encode(test["text"], show_progress_bar=False))
 
     return {"train_seconds": round(seconds, 2), "predict": predict}
 
 
-def _trainer(given: argparse.Namespace, side: str, recipe: Any, data: Any, rows: Any, folder: str) -> Line:
+def _trainer(given: argparse.Namespace, seed: int, side: str, rows: Line, folder: str, sections: Line) -> Line:
     """As the documentation of transformers shows it."""
+    from datasets import Dataset
     from transformers import AutoModelForSequenceClassification as Classifier
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from hf_smalldata.tasks.pretrained import locate
+    tokenizer = AutoTokenizer.from_pretrained(rows["model"])
+    model = Classifier.from_pretrained(rows["model"], num_labels=len(rows["labels"]))
 
-    source = locate(recipe.model.name)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    model = Classifier.from_pretrained(source, num_labels=len(data.labels))
-
-    def tokenized(part: Any) -> Any:
-        columns = [name for name in part.column_names if name != "label"]
-        return part.map(lambda row: tokenizer(row["text"], truncation=True), batched=True, remove_columns=columns)
+    def tokenized(part: Line) -> Any:
+        whole = Dataset.from_dict(part)
+        return whole.map(
+            lambda row: tokenizer(row["text"], truncation=True), batched=True, remove_columns=["id", "text"]
+        )
 
     arguments = TrainingArguments(
-        output_dir=folder, num_train_epochs=20 if given.per_class <= 16 else 5, seed=recipe.seeds[0],
+        output_dir=folder, num_train_epochs=20 if given.per_class <= 16 else 5, seed=seed,
         report_to="none", disable_tqdm=True, save_strategy="no",
     )  # fmt: skip
-    trainer: Any = Trainer(model=model, args=arguments, train_dataset=tokenized(rows), processing_class=tokenizer,
-                      data_collator=DataCollatorWithPadding(tokenizer))  # fmt: skip
+    trainer: Any = Trainer(model=model, args=arguments, train_dataset=tokenized(rows["train"]),
+                           processing_class=tokenizer, data_collator=DataCollatorWithPadding(tokenizer))  # fmt: skip
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
@@ -228,71 +261,6 @@ def _trainer(given: argparse.Namespace, side: str, recipe: Any, data: Any, rows:
 
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
-def report(lines: list[Line]) -> None:
-    """For each encoder and number of threads what each side reached, then ours minus each other side."""
-    newest = {line["recipe"]: line["sections"] for line in lines if line["side"] == "ours"}
-    runs: dict[tuple[str, int, int], Cells] = {}
-    for line in lines:
-        if line.get("sections") != newest.get(line.get("recipe")):
-            continue  # of a recipe as it was
-        side = f"ours ({Path(line['recipe']).stem})" if line["side"] == "ours" else line["side"]
-        cells = runs.setdefault((line["model"], line["threads"], line["test_rows"]), {})
-        sides = cells.setdefault((Path(line["data"]).name, line["per_class"]), {})
-        sides.setdefault(side, {})[line["seed"]] = line
-    for (model, threads, test_rows), cells in runs.items():
-        print(f"\n{Path(model).name}, threads: {threads}, test rows: {test_rows}; means over seeds (95 % interval)")
-        _print_sides(cells)
-        _print_differences(cells)
-
-
-def _print_sides(cells: Cells) -> None:
-    from hf_smalldata.evaluation.intervals import t_interval
-
-    _header("set", "rows a class", "side", "seeds", "accuracy", "training, s", "predicted rows/s", "peak GB, before it")
-    for (name, per_class), sides in cells.items():
-        for side, by_seed in sides.items():
-            found = list(by_seed.values())
-            whole = [line for line in found if "accuracy" in line]
-            accuracy = t_interval([line["accuracy"] for line in whole]).show() if whole else "-"
-            rate = f"{fmean([line['predict_rows_per_second'] for line in whole]):.0f}" if whole else "-"
-            seconds = f"{_about(found)}{fmean([_seconds(line) for line in found]):.1f}"
-            peak, before = (max(line[what] for line in found) for what in ("peak_gb", "peak_gb_before"))
-            print(f"| {name} | {per_class} | {side} | {len(found)} | {accuracy} | {seconds} | {rate} "
-                  f"| {peak:.2f}, {before:.2f} |")  # fmt: skip
-
-
-def _print_differences(cells: Cells) -> None:
-    """Paired by seed; `all` pools the seeds of all sets and budgets, so it speaks of other draws of these sets only."""
-    from hf_smalldata.evaluation.intervals import t_interval
-
-    _header("ours", "minus", "set", "rows a class", "pairs", "difference of accuracy", "its time")
-    names = list(dict.fromkeys(side for sides in cells.values() for side in sides))
-    for ours, other in [(a, b) for a in names for b in names if a.startswith("ours") and not b.startswith("ours")]:
-        pairs: dict[tuple[str, Any], list[tuple[Line, Line]]] = {("all", ""): []}
-        for cell, sides in cells.items():
-            left, right = sides.get(ours, {}), sides.get(other, {})
-            pairs[cell] = [(left[seed], right[seed]) for seed in sorted(set(left) & set(right))]
-            pairs["all", ""] += pairs[cell]
-        for (name, per_class), found in ((cell, found) for cell, found in pairs.items() if found):
-            gains = [a["accuracy"] - b["accuracy"] for a, b in found if "accuracy" in b]
-            shares = [_seconds(a) / _seconds(b) for a, b in found]
-            difference = t_interval(gains).show() if gains else "-"
-            print(f"| {ours} | {other} | {name} | {per_class} | {len(gains)} | {difference} "
-                  f"| {_about(b for _, b in found)}{100 * fmean(shares):.0f} % |")  # fmt: skip
-
-
-def _header(*columns: str) -> None:
-    print("\n| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
-
-
-def _seconds(line: Line) -> float:
-    return float(line["estimated_seconds"] if "skipped" in line else line["train_seconds"])
-
-
-def _about(lines: Iterable[Line]) -> str:
-    return "≈ " if any("skipped" in line for line in lines) else ""
 
 
 if __name__ == "__main__":
