@@ -14,6 +14,8 @@ REGISTRY: dict[str, str] = {
     "lora": "hf_smalldata.techniques.peft.lora:Lora",
     # augment
     "random_crop": "hf_smalldata.techniques.augment.random_crop:RandomCrop",
+    "mixup": "hf_smalldata.techniques.augment.mixup:Mixup",
+    "cutmix": "hf_smalldata.techniques.augment.cutmix:CutMix",
     # regularise
     "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
     "label_smoothing": "hf_smalldata.techniques.regularise.label_smoothing:LabelSmoothing",
