@@ -16,6 +16,7 @@ REGISTRY: dict[str, str] = {
     "random_crop": "hf_smalldata.techniques.augment.random_crop:RandomCrop",
     "mixup": "hf_smalldata.techniques.augment.mixup:Mixup",
     "cutmix": "hf_smalldata.techniques.augment.cutmix:CutMix",
+    "embedding_mixup": "hf_smalldata.techniques.augment.embedding_mixup:EmbeddingMixup",
     # regularise
     "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
     "label_smoothing": "hf_smalldata.techniques.regularise.label_smoothing:LabelSmoothing",
