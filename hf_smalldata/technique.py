@@ -89,7 +89,7 @@ class Technique(BaseModel):
         return model
 
     def param_groups(self, groups: ParamGroups, model: nn.Module) -> ParamGroups:
-        """Optimiser groups -> optimiser groups: dicts of `params` and any of the optimiser's own options."""
+        """Optimiser groups -> optimiser groups: dicts of `params`, `lr` and any of the optimiser's other options."""
         return groups
 
     def example(self, example: dict[str, Any]) -> dict[str, Any]:

@@ -120,6 +120,16 @@ def hold_in_eval(module: nn.Module) -> None:
     module.train = MethodType(_stay, module)  # type: ignore[method-assign]
 
 
+def let_go(module: nn.Module) -> None:
+    """Undo `hold_in_eval`."""
+    vars(module).pop("train")
+
+
+def learns(module: nn.Module) -> bool:
+    """Whether any parameter in it is trained."""
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
     for child in module.children():
         child.train(mode)

@@ -10,6 +10,9 @@ from hf_smalldata.technique import Technique
 REGISTRY: dict[str, str] = {
     # transfer
     "freeze": "hf_smalldata.techniques.transfer.freeze:Freeze",
+    "llrd": "hf_smalldata.techniques.transfer.llrd:Llrd",
+    "gradual_unfreezing": "hf_smalldata.techniques.transfer.gradual_unfreezing:GradualUnfreezing",
+    "reinit": "hf_smalldata.techniques.transfer.reinit:Reinit",
     # peft
     "lora": "hf_smalldata.techniques.peft.lora:Lora",
     # augment

@@ -59,10 +59,10 @@ class SmallDataTrainer(Trainer):
         """AdamW with decoupled weight decay on matrices only: never on biases and norms."""
         if self.optimizer is None:
             network: Any = self.model if model is None else model
-            groups = decay_groups(network, self.args.weight_decay)
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, network)
+            groups = [{**group, "lr": options["lr"]} for group in decay_groups(network, self.args.weight_decay)]
             for technique in self.on_groups:
                 groups = technique.param_groups(groups, network)
-            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, network)
             self.optimizer = optimizer(groups, **options)
         return self.optimizer
 

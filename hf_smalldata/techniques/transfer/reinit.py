@@ -1,0 +1,55 @@
+"""Reinit: the top blocks of the pretrained network, and its pooler, start from random values again.
+
+Helps when the top was pretrained for something far from the task, such as filling in words: fine-tuning on hundreds of
+rows gets steadier and often better. Hurts sentence encoders, whose top is what makes their embeddings, and with few
+rows: what is thrown away has to be learnt from them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import PositiveInt
+from torch import nn
+from transformers import PreTrainedModel
+
+from hf_smalldata.errors import UserError
+from hf_smalldata.nn.blocks import blocks, learns
+from hf_smalldata.nn.heads import POOLERS, head_names
+from hf_smalldata.technique import ALL_TASKS, Context, Technique
+
+
+def reinitialise(model: PreTrainedModel, part: nn.Module) -> None:
+    """Draw the weights of a part anew, as the network's own `_init_weights` does; from torch's global generator.
+
+    What that leaves alone (LayerScale of timm networks) stays as it was.
+    """
+    tensors: list[Any] = [*part.parameters(), *part.buffers()]
+    for tensor in tensors:
+        tensor._is_hf_initialized = False  # else transformers takes it for loaded, and keeps it
+    part.apply(model._init_weights)  # inner modules first: outer ones may set them otherwise
+
+
+class Reinit(Technique):
+    """Re-initialise the top blocks that learn, and the pooler (section 4)."""
+
+    name = "reinit"
+    tasks = ALL_TASKS
+    paper = "https://arxiv.org/abs/2006.05987"
+
+    blocks: PositiveInt = 1  # from the top
+
+    def model(self, model: nn.Module, ctx: Context) -> nn.Module:
+        """The network with its top as new."""
+        if not isinstance(model, PreTrainedModel):
+            raise UserError(f"reinit: expected a transformers model, got {type(model).__name__}; list it before lora")
+        found = [block.module for block in blocks(model) if learns(block.module)]
+        if self.blocks > len(found):
+            raise UserError(
+                f"reinit.blocks: expected 1 to {len(found)}, got {self.blocks}: so many blocks of "
+                f"{type(model).__name__} learn"
+            )
+        poolers = [model.get_submodule(name) for name in head_names(model) if name.rpartition(".")[2] in POOLERS]
+        for part in [*found[-self.blocks :], *poolers]:
+            reinitialise(model, part)
+        return model
