@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from transformers import (
     TimmWrapperConfig,
 )
 
-from hf_smalldata import bundle
+from hf_smalldata import bundle, report
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Batch, ModelSpec, Task
 from hf_smalldata.technique import Context
@@ -45,6 +46,12 @@ from hf_smalldata.testing import (
 )
 
 torch.set_num_threads(1)
+
+
+def pytest_runtest_setup() -> None:
+    """Set aside what is there: each training ends in a full collection, which would take longer than all else in it."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
@@ -237,3 +244,9 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(bundle, "subprocess", SimpleNamespace(run=run))
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and studies without their report.html: drawing its plots costs as much as a tiny training."""
+    monkeypatch.setattr(report, "html", lambda *_: "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import tempfile
 from pathlib import Path
@@ -32,10 +31,8 @@ each_backbone = pytest.mark.parametrize(
 @pytest.fixture(scope="module")
 def root():
     """Hundreds of megabytes of models in all: gone with the tests."""
-    gc.freeze()  # each training ends in a full collection, which takes as long as all else here
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 from hf_smalldata.data.holdout import key
 from hf_smalldata.data.sequences import UNKNOWN, guess_alphabet
@@ -54,14 +56,11 @@ def characters(data: Sample) -> Finding:
 
 def languages(data: Sample) -> Finding:
     """The languages of a few hundred of the longer texts."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped,unused-ignore]
-
     long = [(row_id, text) for row_id, text in _rows(data) if len(text) >= SHORTEST_ASKED]
     asked = sorted(long, key=lambda row: key(0, row[0]))[:TEXTS_ASKED]
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     told: dict[str, list[str]] = {}
     for row_id, text in asked:
-        language, confidence = identifier.classify(text)
+        language, confidence = _identifier().classify(text)
         if confidence >= SURE:
             told.setdefault(language, []).append(row_id)
     total = sum(map(len, told.values()))
@@ -119,3 +118,11 @@ def _byte(letter: str) -> bytes:
         return letter.encode("cp1252")
     except UnicodeEncodeError:
         return letter.encode("latin-1")
+
+
+@cache
+def _identifier() -> Any:
+    """Half a second to unpack: once a process, and not at all where no text is long enough to be asked."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped,unused-ignore]
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from PIL import Image
 
@@ -32,15 +32,7 @@ class Shown(NamedTuple):
 
 def html(content: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
     """The whole page; arguments as in `report.write`."""
-    environment = Environment(
-        loader=PackageLoader("hf_smalldata.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"plural": formats.plural, "sentence": formats.sentence, "names": _names}
-    return environment.get_template("template.html").render(
+    return _template().render(
         c=content,
         tables=tables,
         words=words,
@@ -66,6 +58,19 @@ def thumbnail(image: Image.Image) -> str:
     stream = BytesIO()
     small.save(stream, "JPEG", quality=85)
     return _address("image/jpeg", stream.getvalue())
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("hf_smalldata.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"plural": formats.plural, "sentence": formats.sentence, "names": _names}
+    return environment.get_template("template.html")
 
 
 def _address(kind: str, data: bytes) -> str:
