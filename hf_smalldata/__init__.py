@@ -1,6 +1,6 @@
 """hf_smalldata: a few labelled rows and a pretrained Hugging Face model in; a model of known quality out.
 
-`Recipe`, `train`, `predict` and `Run` are imported when first used, so that the command line answers at once.
+What is named below is imported when first used, so that the command line answers at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hf_smalldata.augmentation import variants
     from hf_smalldata.errors import UserError
     from hf_smalldata.pipeline import train
     from hf_smalldata.prediction import predict
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "Run", "Technique", "UserError", "predict", "train"]
+__all__ = ["Recipe", "Run", "Technique", "UserError", "predict", "train", "variants"]
 
 _HOME = {"Recipe": "recipe", "Run": "run", "Technique": "technique", "UserError": "errors", "predict": "prediction",
-         "train": "pipeline"}  # fmt: skip
+         "train": "pipeline", "variants": "augmentation"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

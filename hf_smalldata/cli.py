@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hf_smalldata.augment_command import augment
 from hf_smalldata.console import session
 from hf_smalldata.episodes_command import episodes
 from hf_smalldata.errors import UserError, did_you_mean
@@ -191,6 +192,7 @@ def study(
 
 
 app.command()(episodes)
+app.command()(augment)
 
 
 @app.command()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,7 @@ from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Task
 from hf_smalldata.technique import Context, using
 from hf_smalldata.techniques.fewshot.rows import features_of
+from hf_smalldata.whole import whole
 
 logger = logging.getLogger(__name__)
 
@@ -211,10 +211,8 @@ def check_new_classes(recipe: Recipe, asked: Sequence[Asked], known: Splits | No
 
 def write(output: Path, results: dict[str, Any], asked: Sequence[Asked], measured: Mapping[str, Any]) -> None:
     """results.json, and a line an episode in episodes.jsonl: the ids of its rows and what everyone scored."""
-    partial = output.parent / f".{output.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole(output) as partial:
+        partial.mkdir()
         write_json(partial / "results.json", {**results, "environment": environment()})
         with (partial / "episodes.jsonl").open("w", encoding="utf-8") as out:
             for each in asked:
@@ -226,9 +224,6 @@ def write(output: Path, results: dict[str, Any], asked: Sequence[Asked], measure
                     line = {"support": ids[episode.support].tolist(), "query": ids[episode.query].tolist(),
                             "target": episode.target.tolist(), "accuracy": scores}  # fmt: skip
                     out.write(json.dumps(line, ensure_ascii=False) + "\n")
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_new(output: Path) -> None:

@@ -103,7 +103,7 @@ class Fitting:
     def _train(self, drawn: Dataset, seed: int, start: int, work: Path, arguments: TrainingArguments) -> Learnt:
         recipe, data, task, processor = self.recipe, self.data, self.task, self.processor
         set_seed(start)
-        context = self._context(drawn, seed, work)
+        context = self.context(drawn, seed, work)
         model = task.load_model(recipe.model, data.labels, data.problem_type).to(arguments.device)
         begun = time.perf_counter()
         rows = drawn
@@ -174,7 +174,7 @@ class Fitting:
             test: of which the labels are not shown to the techniques.
         """
         work.mkdir(parents=True, exist_ok=True)
-        context, unlabelled = self._context(drawn, seed, work), test.remove_columns("label")
+        context, unlabelled = self.context(drawn, seed, work), test.remove_columns("label")
         found: dict[str, Predictions] = {}
         for technique in using(self.recipe.techniques, "baseline"):
             set_seed(seed)
@@ -198,7 +198,8 @@ class Fitting:
             raise UserError("training diverged: the model's output is not a number; lower train.learning_rate")
         return self.task.merge(self._probabilities(logits), windows, rows)
 
-    def _context(self, drawn: Dataset, seed: int, work: Path) -> Context:
+    def context(self, drawn: Dataset, seed: int, work: Path) -> Context:
+        """What techniques may know of the training of one seed on `drawn`."""
         recipe, data = self.recipe, self.data
         return Context(self.task, recipe.model, self.processor, drawn, None, data.labels, data.problem_type, seed, work,
                        self._fit_others(seed))  # fmt: skip

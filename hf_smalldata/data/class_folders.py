@@ -67,6 +67,14 @@ def read_classes(folder: Path, root: Path, kind: str, accepts: Accepts) -> Table
     return Table(str(folder), ids, columns, origin=folder.resolve(), warnings=tuple(warnings))
 
 
+def vacant(file: Path) -> Path:
+    """The path itself, or with the first number behind its name that is free: rows of several folders meet in one."""
+    found, number = file, 2
+    while found.exists():
+        found, number = file.with_name(f"{file.stem}-{number}{file.suffix}"), number + 1
+    return found
+
+
 def _no_classes(folder: Path, what: str, example: str, accepts: Accepts) -> str:
     found = listed(sorted(path.name for path in folder.iterdir())) or "nothing"
     inner = [path for path in _folders(folder) if _holds_classes(path, accepts)]

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from hf_smalldata.data import delimited
+from hf_smalldata.data.class_folders import vacant
 from hf_smalldata.data.conll import SUFFIXES as CONLL
 from hf_smalldata.data.modalities.files import FilesModality
 from hf_smalldata.data.sequences import SUFFIXES as FASTA
@@ -26,6 +27,7 @@ from hf_smalldata.data.table import Table
 from hf_smalldata.doctor.findings import Report
 from hf_smalldata.doctor.source import Source
 from hf_smalldata.errors import UserError
+from hf_smalldata.whole import whole
 
 CHANGES = "changes.csv"
 
@@ -64,10 +66,8 @@ def write_fixed(source: Source, report: Report, spec: DataSpec, folder: Path) ->
     }
     if not copies["train"].keep:
         raise UserError("--fix: no training row would be left; see the findings")
-    partial = folder.parent / f".{folder.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole(folder) as partial:
+        partial.mkdir()
         for split, copy in copies.items():
             if copy.keep:
                 _write(split, copy, source, spec, partial, several=len(copies) > 1)
@@ -75,10 +75,6 @@ def write_fixed(source: Source, report: Report, spec: DataSpec, folder: Path) ->
             lines = csv.writer(file)
             lines.writerow(["id", "split", "what", "why"])
             lines.writerows(_changes(source, copies, drops, renames))
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _copy(
@@ -159,11 +155,7 @@ def _copy_files(copy: _Copy, source: Source, folder: Path) -> None:
         path = Path(copy.table.columns[source.columns.input][at])
         target = folder / str(names[at]) / PurePosixPath(copy.table.ids[at]).name
         target.parent.mkdir(parents=True, exist_ok=True)
-        number = 2
-        while target.exists():
-            target = target.with_name(f"{path.stem}-{number}{path.suffix}")
-            number += 1
-        shutil.copy2(path, target)
+        shutil.copy2(path, vacant(target))
 
 
 def _write_parquet(copy: _Copy, table: pa.Table, target: Path) -> None:

@@ -65,14 +65,24 @@ class EncodedRows(Dataset[Features]):
         return item
 
     def _drawn(self, index: int) -> Features:
-        row = dict(self.raw[index])
-        row["rng"] = rng_of(self.seed, str(row["id"]), self.epoch)
-        for technique in self.augment:
-            row = technique.example(row)
-        (features,) = self.task.encode(
-            cast(datasets.Dataset, _OneRow({k: v for k, v in row.items() if k != "rng"})), self.processor
-        )
+        row = draws(self.raw[index], self.augment, self.seed, self.epoch)[-1]
+        (features,) = self.task.encode(cast(datasets.Dataset, _OneRow(row)), self.processor)
         return {**features, "label": self.task.align(row["label"], features)}
+
+
+def draws(row: Mapping[str, Any], augment: Sequence[Technique], seed: int, epoch: int) -> list[dict[str, Any]]:
+    """A row as each technique's `example` hook leaves it, one after the other; the last is what is learnt from.
+
+    Args:
+        row: one training row, decoded.
+        augment: techniques with an `example` hook, at least one.
+        seed: of the augmentation.
+        epoch: another one, another draw.
+    """
+    rng, made = rng_of(seed, str(row["id"]), epoch), [dict(row)]
+    for technique in augment:
+        made.append(technique.example({**made[-1], "rng": rng}))
+    return [{name: value for name, value in each.items() if name != "rng"} for each in made[1:]]
 
 
 def collator(
