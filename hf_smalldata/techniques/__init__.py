@@ -17,6 +17,7 @@ REGISTRY: dict[str, str] = {
     "lora": "hf_smalldata.techniques.peft.lora:Lora",
     # augment
     "random_crop": "hf_smalldata.techniques.augment.random_crop:RandomCrop",
+    "waveform": "hf_smalldata.techniques.augment.waveform:Waveform",
     "mixup": "hf_smalldata.techniques.augment.mixup:Mixup",
     "cutmix": "hf_smalldata.techniques.augment.cutmix:CutMix",
     "embedding_mixup": "hf_smalldata.techniques.augment.embedding_mixup:EmbeddingMixup",
