@@ -135,7 +135,6 @@ class Fitting:
                 techniques=recipe.techniques,
                 problem_type=data.problem_type,
                 class_weights=self._class_weights(rows),
-                fed=fed,
                 data_collator=collate,
                 train_dataset=train_rows,
                 eval_dataset=validation,
@@ -192,8 +191,8 @@ class Fitting:
         collate = collator(self.task, self.processor, self.width, self.data.problem_type)
         batch_size = int(self.recipe.train["per_device_eval_batch_size"])
         alone = PartialState().num_processes == 1  # several share the batches out: each would compute all states
-        with prefix_cache(model, [encoded], collate, self.work, self.kept) if alone else nullcontext() as fed:
-            logits = predict_logits(model, encoded, collate, batch_size, fed)
+        with prefix_cache(model, [encoded], collate, self.work, self.kept) if alone else nullcontext():
+            logits = predict_logits(model, encoded, collate, batch_size)
         if not all(np.isfinite(each).all() for each in logits):
             raise UserError("training diverged: the model's output is not a number; lower train.learning_rate")
         return self.task.merge(self._probabilities(logits), windows, rows)

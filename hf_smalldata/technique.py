@@ -1,4 +1,4 @@
-"""What a technique is: frozen hyper-parameters and eight hooks that do nothing until overridden.
+"""What a technique is: frozen hyper-parameters and ten hooks that do nothing until overridden.
 
 The hooks stand in the order in which data meets them. Each takes a thing and returns the thing; nothing is changed in
 place but the model. A technique is complete in its own file and knows no other technique.
@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.nn.losses import Terms
 from hf_smalldata.tasks import TASKS
 from hf_smalldata.tasks.task import Batch, ModelSpec, Predictions, Task
 
 ALL_TASKS = frozenset(TASKS)
-HOOKS = ("rows", "model", "param_groups", "example", "batch", "penalty", "callbacks", "baseline")
+HOOKS = ("rows", "model", "param_groups", "example", "batch", "loss_terms", "penalty", "step", "callbacks",
+         "baseline")  # fmt: skip
 
 Need = Literal["unlabelled", "features", "validation"]
 Predictor = Callable[[Dataset], np.ndarray]  # rows -> probabilities (N, C)
@@ -74,7 +76,8 @@ class Technique(BaseModel):
     extra: ClassVar[str | None] = None  # the pip extra that brings its libraries
     paper: ClassVar[str] = ""
     paths: ClassVar[tuple[str, ...]] = ()  # fields that may hold a local path, of which only the last part is published
-    keeps_inputs: ClassVar[bool] = False  # `batch` changes targets and `penalty` reads logits only: cached states hold
+    # What `batch` and `penalty` do holds for cached states too: inputs stay, or are repeated, and no others are run
+    keeps_inputs: ClassVar[bool] = False
 
     def default_learning_rate(self) -> float | None:
         """The learning rate to use when the recipe gives none; None to leave the default."""
@@ -103,9 +106,22 @@ class Technique(BaseModel):
         """One training batch -> a batch. `batch["labels"]` holds probabilities (B, C), or (B, T, C) for tokens."""
         return batch
 
+    def loss_terms(self, terms: Terms) -> Terms:
+        """The terms of a training batch's loss -> other terms. Soft targets and class weights are in their mass."""
+        return terms
+
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor:
         """A scalar that is added to the loss of a training batch."""
         return torch.zeros(())
+
+    def step(self, backward: Callable[[], Tensor], model: nn.Module) -> Tensor:
+        """The gradient of a training batch, added to what `grad` of the parameters holds; returns the loss.
+
+        Args:
+            backward: one forward and backward pass of the batch, which does just that; may be called again.
+            model: whose parameters learn.
+        """
+        return backward()
 
     def callbacks(self) -> list[TrainerCallback]:
         """Callbacks of the training loop, made anew for each training."""

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.errors import UserError
+
+
+class Terms(NamedTuple):
+    """A loss before its terms are added up: Σ mass * cost / Σ weight over N rows (for tokens, over all tokens).
+
+    The K terms of a row are what may be true of it: one for each class, two (yes and no) for each of several labels.
+    """
+
+    cost: Tensor  # (N, K) of each, were it true: the negative log-likelihood, or a squared error
+    mass: Tensor  # (N, K) by how much each is true, times its class weight; not negative
+    weight: Tensor  # (N,) of a row in the mean; 0 where there is nothing to learn
+
+    def mean(self) -> Tensor:
+        """The loss, a scalar."""
+        return (self.mass * self.cost).sum() / self.weight.sum()
+
+
+def terms(logits: Tensor, targets: Tensor, problem_type: ProblemType, class_weights: Tensor | None = None) -> Terms:
+    """What `loss` is the mean of; the same arguments."""
+    logits, targets = logits.float().flatten(0, -2), targets.flatten(0, -2)  # (B, T, C) -> (N, C)
+    if problem_type in ("single_label_classification", "token_classification"):
+        mass = targets if class_weights is None else targets * class_weights
+        return Terms(-functional.log_softmax(logits, dim=-1), mass, mass.sum(-1))
+    each = logits.new_full((len(logits),), logits.shape[1])
+    if problem_type == "multi_label_classification":
+        yes = targets if class_weights is None else targets * class_weights
+        cost = -functional.logsigmoid(torch.cat([logits, -logits], dim=-1))
+        return Terms(cost, torch.cat([yes, 1 - targets], dim=-1), each)
+    return Terms((logits - targets).square(), torch.ones_like(targets), each)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -19,18 +51,22 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | 
         targets: of the same shape; they sum to 1 over classes, or to 0 where there is nothing to learn.
         class_weights: (C,), or None for 1 each.
     """
-    weighted = targets if class_weights is None else targets * class_weights
-    return -(weighted * functional.log_softmax(logits, dim=-1)).sum() / weighted.sum()
+    return terms(logits, targets, "single_label_classification", class_weights).mean()
 
 
 def loss(logits: Tensor, targets: Tensor, problem_type: ProblemType, class_weights: Tensor | None = None) -> Tensor:
     """The loss of a problem type; logits and targets (B, C), for regression (B, 1), for tokens (B, T, C)."""
-    logits = logits.float()
-    if problem_type in ("single_label_classification", "token_classification"):
-        return soft_cross_entropy(logits, targets, class_weights)
-    if problem_type == "multi_label_classification":
-        return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=class_weights)
-    return functional.mse_loss(logits, targets)
+    return terms(logits, targets, problem_type, class_weights).mean()
+
+
+def refuse_regression(name: str, problem_type: ProblemType) -> None:
+    """For techniques whose costs must be negative log-likelihoods.
+
+    Raises:
+        UserError: they are not.
+    """
+    if problem_type == "regression":
+        raise UserError(f"{name}: expected rows with classes, and these are numbers (regression); leave it out")
 
 
 def probabilities(logits: Tensor, problem_type: ProblemType) -> Tensor:

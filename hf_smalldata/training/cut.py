@@ -17,7 +17,7 @@ from hf_smalldata.tasks.task import Batch
 
 
 class Fed:
-    """Where the cached states (B, T, d) of the batch at hand are put; the network takes them from here.
+    """Where the network takes the cached states (B, T, d) of the batch at hand from: its input `prefix`.
 
     Args:
         on: what is skipped.
@@ -28,6 +28,12 @@ class Fed:
 
     def __init__(self, on: str = "", off: str = "") -> None:
         self.on, self.off = on, off
+
+    def take(self, _model: nn.Module, args: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """A pre-hook of the network that lets it have `prefix` among its inputs."""
+        if "prefix" in inputs:
+            self.hidden = inputs["prefix"]
+        return args, {name: value for name, value in inputs.items() if name != "prefix"}
 
     def __str__(self) -> str:
         return f"off: {self.off}" if self.off else f"on: cut {self.on}"

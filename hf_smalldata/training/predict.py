@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 from hf_smalldata.evaluation.arrays import stacked
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.training.batching import EncodedRows, by_length, to_device
-from hf_smalldata.training.cut import Fed
 
 CPU_TOKENS = 1024  # of a batch: more gain nothing but padding (scripts/bench/steps.py --predict)
 
@@ -25,7 +24,6 @@ def predict_logits(
     rows: EncodedRows,
     collate: Callable[[Sequence[Any]], Batch],
     batch_size: int,
-    fed: Fed | None = None,
 ) -> np.ndarray[Any, Any]:
     """Logits (N, C), for tokens (N,) of (words, C), in the order of `rows`, on every process.
 
@@ -37,7 +35,6 @@ def predict_logits(
         rows: any.
         collate: of the rows' features with labels.
         batch_size: most rows of a batch; on a CPU they are fewer where rows are long.
-        fed: where cached states go, if rows carry them.
     """
     state = PartialState()
     device = next(model.parameters()).device
@@ -49,9 +46,7 @@ def predict_logits(
         for turn in tqdm(range(turns), desc="predicting", leave=False, delay=1, disable=None if first else True):
             indices = batches[min(turn * state.num_processes + state.process_index, len(batches) - 1)]
             batch = to_device(collate([rows[index] for index in indices]), device)
-            if fed is not None and "prefix" in batch:
-                fed.hidden = batch["prefix"]
-            inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "prefix")}
+            inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
             logits = model(**inputs).logits.float().cpu().numpy()
             mine += [(at, rows.task.select(one, rows.features[at])) for at, one in zip(indices, logits, strict=True)]
     found = dict(gather_object(mine) if state.num_processes > 1 else mine)

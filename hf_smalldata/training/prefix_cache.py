@@ -46,7 +46,7 @@ def prefix_cache(
     batch_size: int = 32,
     off: str = "",
 ) -> Iterator[Fed]:
-    """Within: the model takes cached states, and `rows` carry them. Afterwards both are as before.
+    """Within: the model takes cached states as its input `prefix`, and `rows` carry them. Afterwards all is as before.
 
     Args:
         model: after all model hooks, on its device.
@@ -59,7 +59,7 @@ def prefix_cache(
         off: why it must not be used, as `inputs_change` says; empty lets it be.
 
     Yields:
-        What to feed with each batch's `prefix`; where it is not on, batches have no `prefix`, and it says why.
+        What is fed; where it is not on, batches have no `prefix`, and it says why.
     """
     if all(parameter.requires_grad for parameter in model.parameters()):
         off = NOTHING_FROZEN
@@ -70,7 +70,12 @@ def prefix_cache(
         return
     store = Store(folder, cap_bytes)
     try:
-        yield _begin(model, cut, rows, collate, store, kept or Kept(0), batch_size)
+        fed = _begin(model, cut, rows, collate, store, kept or Kept(0), batch_size)
+        handle = model.register_forward_pre_hook(fed.take, with_kwargs=True)
+        try:
+            yield fed
+        finally:
+            handle.remove()
     finally:
         _restore(cut, rows)
         store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,14 +12,13 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
 from hf_smalldata.data.spec import ProblemType
-from hf_smalldata.nn.losses import loss as task_loss
+from hf_smalldata.nn.losses import terms
 from hf_smalldata.technique import Technique, using
 from hf_smalldata.training.batching import LikeLengths
 from hf_smalldata.training.best import Progress
-from hf_smalldata.training.cut import Fed
 from hf_smalldata.training.flops import SHORT_S, count, matmul_peak, size
 
-BESIDE_INPUTS = ("labels", "prefix", "unlabelled")  # entries of a batch that are not arguments of the model
+BESIDE_INPUTS = ("labels", "unlabelled")  # entries of a batch that are not arguments of the model
 
 
 class SmallDataTrainer(Trainer):
@@ -28,7 +28,6 @@ class SmallDataTrainer(Trainer):
         techniques: in the order in which they apply.
         problem_type: decides the loss.
         class_weights: (C,) or None.
-        fed: where cached states of frozen blocks go, or None.
         kwargs: the Trainer's own.
     """
 
@@ -40,16 +39,16 @@ class SmallDataTrainer(Trainer):
         techniques: Sequence[Technique],
         problem_type: ProblemType,
         class_weights: Tensor | None = None,
-        fed: Fed | None = None,
         **kwargs: Any,
     ) -> None:
         own = [callback for technique in using(techniques, "callbacks") for callback in technique.callbacks()]
-        super().__init__(**{**kwargs, "callbacks": [*own, *kwargs.get("callbacks", ())]})
+        super().__init__(**{**kwargs, "callbacks": [*kwargs.get("callbacks", ()), *own]})
         self.model_accepts_loss_kwargs = False
         self.on_groups, self.on_batch = using(techniques, "param_groups"), using(techniques, "batch")
-        self.penalties = using(techniques, "penalty")
+        self.on_loss, self.penalties = using(techniques, "loss_terms"), using(techniques, "penalty")
+        self.on_step = using(techniques, "step")
         self.problem_type: ProblemType = problem_type
-        self.class_weights, self.fed = class_weights, fed
+        self.class_weights = class_weights
         self.size_seen = 0  # of all batches trained on, as `flops.size` counts
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
@@ -73,20 +72,29 @@ class SmallDataTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Batch hooks, the task's loss, penalties; hooks run in training only."""
+        """Batch hooks, the task's loss as loss_terms hooks leave it, penalties; hooks run in training only."""
         batch = dict(inputs)
         if model.training:
             for technique in self.on_batch:
                 batch = technique.batch(batch, model)
-        if self.fed is not None and "prefix" in batch:
-            self.fed.hidden = batch["prefix"]
         outputs = model(**{name: value for name, value in batch.items() if name not in BESIDE_INPUTS})
         weights = None if self.class_weights is None else self.class_weights.to(outputs.logits.device)
-        loss = task_loss(outputs.logits, batch["labels"], self.problem_type, weights)
+        parts = terms(outputs.logits, batch["labels"], self.problem_type, weights)
+        if model.training:
+            for technique in self.on_loss:
+                parts = technique.loss_terms(parts)
+        loss = parts.mean()
         if model.training:
             for technique in self.penalties:
                 loss = loss + technique.penalty(model, batch, outputs)
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Forward and backward pass of a batch, within the `step` hooks; the first technique's is the innermost."""
+        backward = partial(super().training_step, model, *args, **kwargs)
+        for technique in self.on_step:
+            backward = partial(technique.step, backward, model)
+        return backward()
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Nothing, at once: the Trainer's own estimate walks through all weights in every step."""

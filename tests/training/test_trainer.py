@@ -47,6 +47,14 @@ class Noted(Technique):
         self.note("penalty")
         return outputs.logits.sum() * 0
 
+    def loss_terms(self, terms):
+        self.note("loss_terms")
+        return terms
+
+    def step(self, backward, model):
+        self.note("step")
+        return backward()
+
     def callbacks(self):
         self.note("callbacks")
         return []
@@ -118,7 +126,8 @@ def still(text):
 def test_overridden_hooks_run_in_the_recipes_order_for_every_batch(trainer_of):
     trainer_of([Noted(mark="a."), Noted(mark="b.")]).train()
     of_batches = [call for call in CALLS if not call.endswith(("example", "param_groups", "callbacks"))]
-    assert of_batches == ["a.batch", "b.batch", "a.penalty", "b.penalty"] * 3
+    once_a_batch = ["b.step", "a.step", "a.batch", "b.batch", "a.loss_terms", "b.loss_terms", "a.penalty", "b.penalty"]
+    assert of_batches == once_a_batch * 3
     once = [call for call in CALLS if call.endswith(("param_groups", "callbacks"))]
     assert once == ["a.callbacks", "b.callbacks", "a.param_groups", "b.param_groups"]
     assert [call for call in CALLS if call.endswith("example")] == ["a.example", "b.example"] * 12
@@ -166,6 +175,44 @@ def test_penalties_are_added_to_the_training_loss(trainer_of, still, text):
     still.train()
     plain = trainer_of([], network=still).compute_loss(still, batch)
     torch.testing.assert_close(trainer_of([Three(), Three()], network=still).compute_loss(still, batch), plain + 6)
+
+
+def test_changed_terms_reach_the_loss_with_class_weights_and_none_are_changed_in_evaluation(trainer_of, still, text):
+    class Squared(Technique):
+        name = "squared"
+        tasks = frozenset({"text-classification"})
+
+        def loss_terms(self, terms):
+            return terms._replace(cost=terms.cost.square())
+
+    weights, labels = torch.tensor([1.0, 4.0, 0.5]), torch.tensor([0, 1, 2, 1])
+    batch = {**text.batch(4), "labels": functional.one_hot(labels, 3).float()}
+    trainer = trainer_of([Squared()], network=still, class_weights=weights)
+    each = functional.cross_entropy(still(**text.batch(4)).logits, labels, reduction="none")
+    for mode, cost in ((True, each**2), (False, each)):
+        expected = (weights[labels] * cost).sum() / weights[labels].sum()
+        torch.testing.assert_close(trainer.compute_loss(still.train(mode), batch), expected)
+
+
+def test_a_step_that_goes_back_twice_adds_the_gradients_up(trainer_of, still):
+    class Twice(Technique):
+        name = "twice"
+        tasks = frozenset({"text-classification"})
+
+        def step(self, backward, model):
+            backward()
+            return backward()
+
+    norms = []
+    for techniques in ([], [Twice()]):
+        trainer = trainer_of(techniques, network=still)
+        trainer.create_optimizer()
+        still.zero_grad()
+        (batch, *_) = trainer.get_train_dataloader()
+        trainer.current_gradient_accumulation_steps = 1
+        trainer.training_step(still, batch)
+        norms.append(float(still.classifier.weight.grad.norm()))
+    assert norms[1] == pytest.approx(2 * norms[0], rel=1e-5)
 
 
 def test_callbacks_of_techniques_hear_the_clock(trainer_of):
