@@ -6,6 +6,7 @@ import re
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from hf_smalldata.pipeline import train
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import Run
 from hf_smalldata.tasks import TASKS
+from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import HOOKS, Context, Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.techniques.fewshot import zero_shot
@@ -46,9 +48,14 @@ each_training = pytest.mark.parametrize(
 
 @pytest.fixture
 def kits(kits, masked, request):
-    """A technique that fills in words has a masked language model and a template."""
-    fills = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name") == "pattern"
-    return {**kits, masked.task.name: masked} if fills else kits
+    """A technique that fills in words has a masked language model, and for classes of texts a template."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is None or callspec.params.get("name") not in ("pattern", "mlm_substitution"):
+        return kits
+    tokens = kits["token-classification"]
+    processor = tokens.task.load_processor(ModelSpec(name=str(masked.folder)))
+    filling = replace(tokens, folder=masked.folder, processor=processor)
+    return {**kits, masked.task.name: masked, tokens.task.name: filling}
 
 
 class Copies(Technique):
@@ -132,7 +139,7 @@ def test_same_seed_same_result_without_the_hooks_of_others_and_the_saved_model_r
     np.testing.assert_array_equal(scores(first), scores(second))
     assert scores(first).std(0).min() > 0
     (facts,) = first.metrics["runs"]
-    assert facts["steps"] == 6
+    assert facts["steps"] == 2 * -(-facts["train_rows"] // 4)
     assert facts["reload"]["."] < 1e-4
     assert all(difference < 1e-4 for difference in facts["reload"].values())
 

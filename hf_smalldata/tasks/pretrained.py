@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,15 @@ def load_classifier(model_class: str, spec: ModelSpec, labels: Sequence[str], pr
     return loaded
 
 
+def reloaded(model: Any) -> nn.Module:
+    """The checkpoint of a loaded network once more, as far as it fits the network's config as it is now."""
+    with _quiet():
+        again: nn.Module = type(model).from_pretrained(
+            model.name_or_path, config=model.config, ignore_mismatched_sizes=True, use_safetensors=True, dtype="float32"
+        )
+    return again
+
+
 def load_whole(model_class: str, spec: ModelSpec) -> nn.Module:
     """A pretrained network as it is, with the head that it has, in float32.
 
@@ -144,6 +153,22 @@ def load_config(model_class: str, spec: ModelSpec, **settings: Any) -> Any:
             f"{HEADS[model_class]} head" + (f"; it is one for {' and '.join(fitting)}" if fitting else "")
         )
     return config
+
+
+@contextlib.contextmanager
+def told_of(settings: Mapping[str, str]) -> Iterator[None]:
+    """Within: what is wrong with a checkpoint is said of other settings than the recipe's model.
+
+    Args:
+        settings: "model.name:" and the like, as errors have them, and what takes their place.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for name, other in settings.items():
+            message = message.replace(name, other)
+        raise UserError(message) from error
 
 
 def _has_head(config: Any, model_class: str) -> bool:

@@ -21,6 +21,7 @@ REGISTRY: dict[str, str] = {
     "mixup": "hf_smalldata.techniques.augment.mixup:Mixup",
     "cutmix": "hf_smalldata.techniques.augment.cutmix:CutMix",
     "embedding_mixup": "hf_smalldata.techniques.augment.embedding_mixup:EmbeddingMixup",
+    "mlm_substitution": "hf_smalldata.techniques.augment.mlm_substitution:MlmSubstitution",
     # regularise
     "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
     "label_smoothing": "hf_smalldata.techniques.regularise.label_smoothing:LabelSmoothing",

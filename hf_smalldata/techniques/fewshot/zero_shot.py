@@ -6,27 +6,25 @@ the trained model, and says little where names are codes, or where the other mod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 from accelerate import PartialState
 from datasets import Dataset
 from pydantic import PositiveInt
 from scipy.special import softmax
-from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch import nn
 
 from hf_smalldata.errors import UserError
-from hf_smalldata.tasks.pretrained import load_config, load_processor, load_whole
+from hf_smalldata.tasks.pretrained import load_config, load_processor, load_whole, told_of
 from hf_smalldata.tasks.task import ModelSpec, Predictions
-from hf_smalldata.tasks.text import load_tokenizer, pad_tokens
+from hf_smalldata.tasks.text import load_tokenizer
 from hf_smalldata.technique import Context, Technique
 from hf_smalldata.techniques.fewshot.beside import once_for
 from hf_smalldata.techniques.fewshot.template import filled
+from hf_smalldata.training.text_embeddings import text_embeddings
 
 Array = np.ndarray[Any, Any]
 
@@ -40,6 +38,9 @@ CLIP = "AutoModelForZeroShotImageClassification"
 SCALE = 20.0  # of cosines, as sentence encoders are trained with: probabilities hang on it, the order does not
 BATCH_SIZE = 16
 AT_ONCE = 256  # images that are decoded at the same time
+SETTINGS = {  # whose checkpoint is at fault is told by this technique's settings, not by the recipe's model
+    "model.name:": "techniques.zero_shot.checkpoint:", "model.max_length:": "techniques.zero_shot.max_length:",
+}  # fmt: skip
 
 
 class ZeroShot(Technique):
@@ -74,7 +75,7 @@ class ZeroShot(Technique):
             texts = list(test["text"])
             return by_entailment(spec, texts, phrases) if _has_entailment(spec) else by_cosine(spec, texts, phrases)
 
-        with _by_its_own_setting():
+        with told_of(SETTINGS):
             return once_for(test, ctx, ("zero-shot", spec, phrases), ask)
 
     def baseline_name(self, ctx: Context) -> str:
@@ -96,9 +97,8 @@ def by_entailment(spec: ModelSpec, texts: Sequence[str], phrases: Sequence[str])
 
 def by_cosine(spec: ModelSpec, texts: Sequence[str], phrases: Sequence[str]) -> Array:
     """Softmax over phrases of the scaled cosine between their embeddings and a text's (N, C)."""
-    tokenizer, model = load_tokenizer(CLASSIFIER, spec), load_whole("AutoModel", spec)
-    model.to(PartialState().device)
-    rows, names = (embedded(model, tokenizer, each) for each in (texts, phrases))
+    both = text_embeddings(spec, [*texts, *phrases])
+    rows, names = both[: len(texts)], both[len(texts) :]
     return np.asarray(softmax(SCALE * (rows @ names.T).numpy(), axis=1))
 
 
@@ -117,24 +117,6 @@ def by_captions(spec: ModelSpec, rows: Dataset, phrases: Sequence[str], ctx: Con
     return np.asarray(scores / scores.sum(1, keepdims=True))
 
 
-@torch.no_grad()
-def embedded(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> Tensor:
-    """Means of token states, of length 1: (N, d) on the CPU, in the order of the texts."""
-    model.eval()
-    device = next(model.parameters()).device
-    found: dict[int, Tensor] = {}
-    order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-    for start in range(0, len(texts), BATCH_SIZE):
-        chosen = order[start : start + BATCH_SIZE]
-        encoded = tokenizer([texts[at] for at in chosen], truncation=True)
-        batch = pad_tokens([{name: encoded[name][at] for name in encoded} for at in range(len(chosen))], tokenizer)
-        inputs = {name: tensor.to(device) for name, tensor in batch.items()}
-        weights = inputs["attention_mask"].unsqueeze(-1)  # (B, T, 1)
-        means = (model(**inputs).last_hidden_state * weights).sum(1) / weights.sum(1)  # (B, T, d) -> (B, d)
-        found.update(zip(chosen, normalize(means).cpu(), strict=True))
-    return torch.stack([found[at] for at in range(len(texts))])
-
-
 def _has_entailment(spec: ModelSpec) -> bool:
     """As the stock pipeline looks for it."""
     return any(str(label).lower().startswith("entail") for label in load_config(CLASSIFIER, spec).label2id)
@@ -147,13 +129,3 @@ def _pipeline(task: str, model: nn.Module, **parts: Any) -> Any:
 
 def _in_order(answers: Sequence[dict[str, float]], phrases: Sequence[str]) -> Array:
     return np.array([[answer[phrase] for phrase in phrases] for answer in answers])
-
-
-@contextmanager
-def _by_its_own_setting() -> Iterator[None]:
-    """What is wrong with the checkpoint is said of this technique's setting, not of the recipe's model."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace("model.name:", "techniques.zero_shot.checkpoint:")
-                        .replace("model.max_length:", "techniques.zero_shot.max_length:")) from error  # fmt: skip
