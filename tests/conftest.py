@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
@@ -177,6 +178,15 @@ def clip(text: Kit, tmp_path_factory: pytest.TempPathFactory) -> Path:
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
     text.processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def there_and_back(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The folders of two translators: what comes back has other words of the same topics."""
+    spec = importlib.util.spec_from_file_location("translators", Path(__file__).with_name("translators.py"))
+    translators = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(translators)
+    return translators.there_and_back(tmp_path_factory.mktemp("translators"))
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from hf_smalldata.tasks import TASKS
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import HOOKS, Context, Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
+from hf_smalldata.techniques.augment import back_translation
 from hf_smalldata.techniques.fewshot import zero_shot
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator
@@ -91,10 +92,12 @@ class Undecided(Technique):
 
 
 @pytest.fixture(autouse=True)
-def names_are_read_by_tiny_models(text, clip, monkeypatch):
+def names_are_read_by_tiny_models(text, clip, there_and_back, tmp_path, monkeypatch):
     """In place of the large ones on the Hub that techniques ask by default."""
     tiny = {"text-classification": str(text.folder), "image-classification": str(clip)}
     monkeypatch.setattr(zero_shot, "MODELS", tiny)
+    monkeypatch.setattr(back_translation, "MODELS", there_and_back)
+    monkeypatch.setattr(back_translation, "cached_assets_path", lambda *_: tmp_path)
 
 
 def recipe_for(techniques: Sequence[object], task: str, kits, sources, **train_settings) -> Recipe:

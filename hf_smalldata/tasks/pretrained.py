@@ -29,6 +29,7 @@ HEADS = {
     "AutoModelForImageClassification": "image-classification",
     "AutoModelForAudioClassification": "audio-classification",
     "AutoModelForZeroShotImageClassification": "zero-shot-image-classification",
+    "AutoModelForSeq2SeqLM": "translation",
 }
 
 

@@ -22,6 +22,7 @@ REGISTRY: dict[str, str] = {
     "cutmix": "hf_smalldata.techniques.augment.cutmix:CutMix",
     "embedding_mixup": "hf_smalldata.techniques.augment.embedding_mixup:EmbeddingMixup",
     "mlm_substitution": "hf_smalldata.techniques.augment.mlm_substitution:MlmSubstitution",
+    "back_translation": "hf_smalldata.techniques.augment.back_translation:BackTranslation",
     # regularise
     "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
     "label_smoothing": "hf_smalldata.techniques.regularise.label_smoothing:LabelSmoothing",

@@ -75,7 +75,7 @@ class Filler:
         allowed = torch.tensor([word is not None for word in self.words], device=self._device)
         found: list[list[str | None]] = [[None] * len(each.gaps) for each in texts]
         with torch.inference_mode():
-            for indices in _batches([len(each.features["input_ids"]) for each in encoded], TOKENS_AT_ONCE):
+            for indices in length_batches([len(each.features["input_ids"]) for each in encoded], TOKENS_AT_ONCE):
                 logits = logits_at_gaps(self.model.eval(), *batch_of(encoded, indices, self.tokenizer, self._device))
                 count = min(top_k + 1, int(allowed.sum()))  # one of them may be the word that stood there
                 best = logits.float().masked_fill(~allowed, -torch.inf).topk(count)
@@ -192,7 +192,7 @@ def _masked(
     return Encoded(made, places, filled)
 
 
-def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
     """Indices in batches of like length, longest first, of at most `tokens` with padding."""
     order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
     start = 0
