@@ -16,6 +16,11 @@ REGISTRY: dict[str, str] = {
     # peft
     "lora": "hf_smalldata.techniques.peft.lora:Lora",
     # augment
+    "eda": "hf_smalldata.techniques.augment.eda:Eda",
+    "char_noise": "hf_smalldata.techniques.augment.char_noise:CharNoise",
+    "mention_replacement": "hf_smalldata.techniques.augment.mention_replacement:MentionReplacement",
+    "segment_shuffle": "hf_smalldata.techniques.augment.segment_shuffle:SegmentShuffle",
+    "label_token_replacement": "hf_smalldata.techniques.augment.label_token_replacement:LabelTokenReplacement",
     "random_crop": "hf_smalldata.techniques.augment.random_crop:RandomCrop",
     "waveform": "hf_smalldata.techniques.augment.waveform:Waveform",
     "mixup": "hf_smalldata.techniques.augment.mixup:Mixup",
