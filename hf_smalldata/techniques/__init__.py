@@ -22,6 +22,7 @@ REGISTRY: dict[str, str] = {
     "segment_shuffle": "hf_smalldata.techniques.augment.segment_shuffle:SegmentShuffle",
     "label_token_replacement": "hf_smalldata.techniques.augment.label_token_replacement:LabelTokenReplacement",
     "random_crop": "hf_smalldata.techniques.augment.random_crop:RandomCrop",
+    "spec_augment": "hf_smalldata.techniques.augment.spec_augment:SpecAugment",
     "waveform": "hf_smalldata.techniques.augment.waveform:Waveform",
     "mixup": "hf_smalldata.techniques.augment.mixup:Mixup",
     "cutmix": "hf_smalldata.techniques.augment.cutmix:CutMix",
