@@ -24,12 +24,10 @@ from transformers import set_seed
 from hf_smalldata.data.load import Splits, load
 from hf_smalldata.data.modality import get_modality, modality_of
 from hf_smalldata.errors import UserError, listed
-from hf_smalldata.evaluation.audio_features import audio_features
-from hf_smalldata.evaluation.baselines import FeatureMaker, image_features, text_features
+from hf_smalldata.evaluation.baselines import FEATURES
 from hf_smalldata.evaluation.episodes import Episode, Metric, accuracies, draw_episodes
 from hf_smalldata.evaluation.fixed_runs import read_runs
 from hf_smalldata.evaluation.intervals import Array, Interval, paired_difference, t_interval
-from hf_smalldata.evaluation.sequence_features import sequence_features
 from hf_smalldata.nn.fold import hasten
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import OURS, check_place, environment, read_json, write_json
@@ -44,12 +42,6 @@ logger = logging.getLogger(__name__)
 PRETRAINED, TRAINED = "as it is", "trained on background"
 UNTRAINED = ("pooling",)  # techniques that learn nothing from classes: the network as it is has them too
 FIXED = "fixed runs"
-PLAIN: dict[str, tuple[str, FeatureMaker]] = {
-    "text": ("TF-IDF", text_features),
-    "image": ("colour + HOG", image_features),
-    "audio": ("log-mel statistics", audio_features),
-    "sequence": ("k-mers", sequence_features),
-}
 
 
 class Protocol(NamedTuple):
@@ -102,7 +94,7 @@ def evaluate(
     if output is not None:
         check_new(output)
     task = get_task(recipe.task)
-    if task.kind not in PLAIN:
+    if task.kind not in FEATURES:
         raise UserError(f"episodes: rows need one class each, which those of {recipe.task} have not")
     learn = [each for each in using(recipe.techniques, "model") if each.name not in UNTRAINED]
     if learn and background is None:
@@ -121,7 +113,7 @@ def evaluate(
         features = embedded(recipe, task, asked, known if name == TRAINED else None, seed)
         measured[name] = _judged(asked, features, metric)
         seconds[name] = round(time.perf_counter() - began, 1)
-    plain, make = PLAIN[task.kind]
+    plain, make = FEATURES[task.kind]
     # images' features learn nothing from the first rows, so that these need not be read twice
     features = [make(each.rows.select([0]) if task.kind == "image" else each.rows, each.rows)[1] for each in asked]
     measured[plain] = _judged(asked, features, metric)

@@ -6,7 +6,8 @@ import gc
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from transformers import (
     TimmWrapperConfig,
 )
 
-from hf_smalldata import bundle, report
+from hf_smalldata import bundle, cli, report
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Batch, ModelSpec, Task
 from hf_smalldata.technique import Context
@@ -240,23 +241,47 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
     }
 
 
-@pytest.fixture
-def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _reload_here() -> Iterator[None]:
     """`bundle.prove` runs its script in this process: all of it but the fresh interpreter, which costs seconds."""
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         script, arguments = command[3], command[4:]
         alone = 'assert "hf_smalldata" not in sys.modules\n'
         assert alone in script
-        with monkeypatch.context() as patched:
+        with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings():
             patched.setattr(sys, "argv", ["-c", *arguments])
             exec(script.replace(alone, ""), {})
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(bundle, "subprocess", SimpleNamespace(run=run))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bundle, "subprocess", SimpleNamespace(run=run))
+        yield
+
+
+@pytest.fixture
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fresh interpreter after all."""
+    monkeypatch.setattr(bundle, "subprocess", subprocess)
 
 
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and studies without their report.html: drawing its plots costs as much as a tiny training."""
     monkeypatch.setattr(report, "html", lambda *_: "")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process -> exit code, standard output, standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hf-smalldata", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "160")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        output, errors = capsys.readouterr()
+        return int(left.value.code or 0), output, errors
+
+    return run

@@ -83,7 +83,7 @@ def test_full_fine_tuning_moves_every_weight_and_all_statistics_and_reloads(tria
 
 @each_backbone
 @pytest.mark.parametrize("setting", ["lora"])
-def test_adapters_move_and_of_the_rest_only_the_head_and_both_folders_reload(trial, reload_here):
+def test_adapters_move_and_of_the_rest_only_the_head_and_both_folders_reload(trial):
     check_reload(trial)
     fitting = trial.fitting
     bundle.prove(trial.folders[1], fitting.task, fitting.processor, fitting.data.train, trial.expected,

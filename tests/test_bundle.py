@@ -16,6 +16,8 @@ from transformers import ResNetConfig, pipeline
 
 from hf_smalldata import bundle
 from hf_smalldata.bundle import ReloadError, prove, save
+from hf_smalldata.pipeline import train
+from hf_smalldata.recipe import Recipe
 from hf_smalldata.techniques.peft.lora import Lora
 
 
@@ -66,7 +68,7 @@ def test_adapters_are_merged_at_the_top_and_kept_apart(modality, more, kits, tmp
 
 
 @pytest.mark.parametrize("modality", ["text-classification", "image-classification"])
-def test_a_saved_model_is_proven(modality, kits, tmp_path, reload_here):
+def test_a_saved_model_is_proven(modality, kits, tmp_path):
     kit = kits[modality]
     network, expected = trained(kit, kit.network())
     save(network, kit.processor, tmp_path)
@@ -74,14 +76,14 @@ def test_a_saved_model_is_proven(modality, kits, tmp_path, reload_here):
 
 
 @pytest.mark.parametrize("modality", ["text-classification", "image-classification"])
-def test_both_folders_of_an_adapter_are_proven(modality, kits, tmp_path, reload_here):
+def test_both_folders_of_an_adapter_are_proven(modality, kits, tmp_path):
     kit = kits[modality]
     network, expected = trained(kit, Lora(dropout=0.0).model(kit.network(), kit.context()))
     for made in save(network, kit.processor, tmp_path):
         assert prove(made, kit.task, kit.processor, inputs(kit), expected, kit.labels) < 1e-5
 
 
-def test_a_tampered_adapter_is_found(text, tmp_path, reload_here):
+def test_a_tampered_adapter_is_found(text, tmp_path):
     network, expected = trained(text, Lora(dropout=0.0).model(text.network(), text.context()))
     _, adapter = save(network, text.processor, tmp_path)
     weights = load_file(adapter / "adapter_model.safetensors")
@@ -91,7 +93,7 @@ def test_a_tampered_adapter_is_found(text, tmp_path, reload_here):
         prove(adapter, text.task, text.processor, inputs(text), expected, text.labels)
 
 
-def test_a_tampered_weight_is_found(text, tmp_path, reload_here):
+def test_a_tampered_weight_is_found(text, tmp_path):
     network, expected = trained(text, text.network())
     save(network, text.processor, tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
@@ -101,7 +103,7 @@ def test_a_tampered_weight_is_found(text, tmp_path, reload_here):
         prove(tmp_path, text.task, text.processor, inputs(text), expected, text.labels)
 
 
-def test_labels_that_changed_places_are_found(text, tmp_path, reload_here):
+def test_labels_that_changed_places_are_found(text, tmp_path):
     network, expected = trained(text, text.network())
     network.config.id2label = dict(enumerate(reversed(text.labels)))
     save(network, text.processor, tmp_path)
@@ -109,7 +111,7 @@ def test_labels_that_changed_places_are_found(text, tmp_path, reload_here):
         prove(tmp_path, text.task, text.processor, inputs(text), expected, text.labels)
 
 
-def test_a_prediction_that_is_not_a_number_proves_nothing(text, tmp_path, reload_here):
+def test_a_prediction_that_is_not_a_number_proves_nothing(text, tmp_path):
     network, expected = trained(text, text.network())
     save(network, text.processor, tmp_path)
     expected[0, 0] = np.nan
@@ -117,8 +119,8 @@ def test_a_prediction_that_is_not_a_number_proves_nothing(text, tmp_path, reload
         prove(tmp_path, text.task, text.processor, inputs(text), expected, text.labels)
 
 
-def test_adapters_of_a_convolutional_network_reload_by_a_fresh_process(image, classifier, tmp_path):
-    """The one real process here: base model, adapter and head come together, and statistics of norms did not move."""
+def test_adapters_of_a_convolutional_network_reload_by_a_fresh_process(image, classifier, tmp_path, fresh_process):
+    """Base model, adapter and head come together, and statistics of norms did not move."""
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=3,
                           id2label=dict(enumerate(image.labels)))  # fmt: skip
     base = tmp_path / "base"
@@ -128,6 +130,14 @@ def test_adapters_of_a_convolutional_network_reload_by_a_fresh_process(image, cl
     network, expected = trained(image, Lora(dropout=0.0).model(network, image.context()))
     _, adapter = save(network, image.processor, tmp_path / "made")
     assert prove(adapter, image.task, image.processor, inputs(image), expected, image.labels) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["token-classification", "audio-classification", "sequence-classification"])
+def test_models_of_other_modalities_reload_by_a_fresh_process(modality, kits, sources, tmp_path, fresh_process):
+    recipe = Recipe.parse({"task": modality, "data": sources[modality], "model": {"name": str(kits[modality].folder)},
+                           "train": {"num_train_epochs": 1}})  # fmt: skip
+    assert train(recipe, tmp_path / "run").metrics["runs"][0]["reload"]["."] < 1e-4
 
 
 def test_a_folder_that_does_not_load_is_a_defect_with_its_traceback(text, tmp_path, monkeypatch):

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hf_smalldata.testing import tiny_text_model
-
-
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "hf_smalldata", "check", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
 @pytest.fixture
@@ -29,28 +22,28 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_fail_exits_with_1_and_names_the_rows(data):
-    done = run(data)
-    assert done.returncode == 1, done.stderr
-    assert "examined for text-classification (guessed; --task sets it)" in done.stdout
-    assert "1 of 61 test rows is in the training rows as well" in " ".join(done.stdout.split())
-    assert "test.jsonl:60" in done.stdout
-    assert "--fix OUT writes a copy without 1 row of these" in done.stdout
+def test_a_fail_exits_with_1_and_names_the_rows(data, command):
+    code, output, errors = command("check", data)
+    assert code == 1, errors
+    assert "examined for text-classification (guessed; --task sets it)" in output
+    assert "1 of 61 test rows is in the training rows as well" in " ".join(output.split())
+    assert "test.jsonl:60" in output
+    assert "--fix OUT writes a copy without 1 row of these" in output
 
 
-def test_json_is_one_document_and_nothing_else(data):
-    done = run(data, "--task", "text-classification", "--json")
-    found = json.loads(done.stdout)
-    assert (done.returncode, found["level"], found["guessed"]) == (1, "fail", False)
+def test_json_is_one_document_and_nothing_else(data, command):
+    code, output, errors = command("check", data, "--task", "text-classification", "--json")
+    found = json.loads(output)
+    assert (code, found["level"], found["guessed"]) == (1, "fail", False)
     (leak,) = [each for each in found["findings"] if each["name"] == "leaks"]
     assert leak["ids"] == ["test.jsonl:60"]
-    assert done.stderr == ""
+    assert errors == ""
 
 
-def test_the_cleaned_copy_passes_with_0(data, tmp_path):
-    assert run(data, "--fix", tmp_path / "clean").returncode == 1
-    again = run(tmp_path / "clean", "--json")
-    assert again.returncode == 0, again.stdout
+def test_the_cleaned_copy_passes_with_0(data, tmp_path, command):
+    assert command("check", data, "--fix", tmp_path / "clean")[0] == 1
+    code, output, _ = command("check", tmp_path / "clean", "--json")
+    assert code == 0, output
     assert (tmp_path / "clean" / "changes.csv").read_text().count("\n") == 2
 
 
@@ -65,25 +58,23 @@ def test_the_cleaned_copy_passes_with_0(data, tmp_path):
         (["DATA", "--fix", "DATA"], "is there already"),
     ],
 )
-def test_what_a_user_can_mend_exits_with_2(data, words, said):
-    done = run(*[data if word == "DATA" else word for word in words])
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_what_a_user_can_mend_exits_with_2(data, words, said, command):
+    code, _, errors = command("check", *[data if word == "DATA" else word for word in words])
+    assert code == 2, errors
+    assert said in errors
 
 
-def test_a_recipe_brings_its_data_task_and_tokens(data, tmp_path):
+def test_a_recipe_brings_its_data_task_and_tokens(data, tmp_path, command):
     tiny_text_model(tmp_path / "bert")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"task: text-classification\ndata: {{name: {data}}}\nmodel: {{name: {tmp_path / 'bert'}}}\n")
-    done = run(recipe, "--json")
-    found = json.loads(done.stdout)
+    found = json.loads(command("check", recipe, "--json")[1])
     (lengths,) = [each for each in found["findings"] if each["name"] == "lengths"]
     assert found["task"] == "text-classification"
     assert "tokens (median)" in lengths["sentence"]
     assert "above the model's" in lengths["sentence"]
 
 
-def test_settings_override_a_plain_source(data, tmp_path):
-    alone = run(data / "train.jsonl", f"data.test={data / 'test.jsonl'}", "--json")
-    assert json.loads(alone.stdout)["rows"] == {"train": 100, "test": 61}
+def test_settings_override_a_plain_source(data, command):
+    _, output, _ = command("check", data / "train.jsonl", f"data.test={data / 'test.jsonl'}", "--json")
+    assert json.loads(output)["rows"] == {"train": 100, "test": 61}

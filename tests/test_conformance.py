@@ -35,6 +35,11 @@ each_pair = pytest.mark.parametrize(("name", "task"), PAIRS, ids=[f"{name} {task
 each_name = pytest.mark.parametrize("name", REGISTRY)
 
 
+def having(*hooks: str) -> list[tuple[str, str]]:
+    """Pairs with techniques that have one of these hooks."""
+    return [(name, task) for name, task in PAIRS if set(hooks) & set(get_technique(name)().hooks())]
+
+
 def shortly(name: str, task: str) -> bool:
     """Whether trainings test the technique on this task every time: one of its tasks, by its name, others if slow."""
     tasks = [task for each, task in PAIRS if each == name]
@@ -128,7 +133,7 @@ def test_every_task_is_trained_by_the_tests_that_always_run():
 
 @each_training
 def test_same_seed_same_result_without_the_hooks_of_others_and_the_saved_model_reloads_to_it(
-    name, task, kits, sources, tmp_path, reload_here, no_page, monkeypatch
+    name, task, kits, sources, tmp_path, no_page, monkeypatch
 ):
     def refuse(self, *args):
         raise AssertionError("called a hook that the technique does not override")
@@ -147,7 +152,7 @@ def test_same_seed_same_result_without_the_hooks_of_others_and_the_saved_model_r
     assert all(difference < 1e-4 for difference in facts["reload"].values())
 
 
-@each_pair
+@pytest.mark.parametrize(("name", "task"), having("param_groups", "example", "batch", "penalty", "callbacks"))
 def test_evaluation_is_untouched_by_hooks_of_training(name, task, kits, tmp_path):
     kit, technique = kits[task], get_technique(name)()
     network = kit.network()
@@ -168,7 +173,7 @@ def test_evaluation_is_untouched_by_hooks_of_training(name, task, kits, tmp_path
     np.testing.assert_array_equal(evaluate[0][1], evaluate[1][1])
 
 
-@each_pair
+@pytest.mark.parametrize(("name", "task"), having("model"))
 def test_a_model_hook_leaves_a_head_that_learns_and_the_outputs_that_a_task_needs(name, task, kits):
     kit, technique = kits[task], get_technique(name)()
     network = technique.model(kit.network(), kit.context())
@@ -225,9 +230,6 @@ def test_each_technique_has_a_test_of_its_own(name):
     assert (Path(__file__).parent / "techniques" / f"test_{name}.py").is_file()
 
 
-WITH_ROWS = [(name, task) for name, task in PAIRS if "rows" in get_technique(name)().hooks()]
-
-
 def wrong_with_rows(before: Dataset, after: Dataset, held_out: Dataset, column: str) -> list[str]:
     """What a `rows` hook may not do, as far as it did."""
     wrong = []
@@ -247,7 +249,7 @@ def wrong_with_rows(before: Dataset, after: Dataset, held_out: Dataset, column: 
     return wrong
 
 
-@pytest.mark.parametrize(("name", "task"), [*WITH_ROWS, *(("copies", task) for task in TASKS)], ids=str)
+@pytest.mark.parametrize(("name", "task"), [*having("rows"), *(("copies", task) for task in TASKS)], ids=str)
 def test_a_rows_hook_keeps_columns_and_labels_marks_its_rows_and_emits_none_that_is_held_out(name, task, kits):
     kit = kits[task]
     technique = Copies() if name == "copies" else get_technique(name)()
@@ -271,9 +273,7 @@ def test_the_check_of_rows_finds_each_thing_that_is_forbidden(text):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_made_rows_are_learnt_from_and_change_neither_test_rows_nor_baselines(
-    task, kits, sources, tmp_path, reload_here
-):
+def test_made_rows_are_learnt_from_and_change_neither_test_rows_nor_baselines(task, kits, sources, tmp_path, no_page):
     plain, more = (
         train(recipe_for(techniques, task, kits, sources), tmp_path / f"{len(techniques)}")
         for techniques in ([], [Copies()])
@@ -290,7 +290,7 @@ def test_made_rows_are_learnt_from_and_change_neither_test_rows_nor_baselines(
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_baseline_hook_is_a_row_of_all_results_and_changes_nothing_else(task, kits, sources, tmp_path, reload_here):
+def test_a_baseline_hook_is_a_row_of_all_results_and_changes_nothing_else(task, kits, sources, tmp_path):
     plain, more = (
         train(recipe_for(techniques, task, kits, sources), tmp_path / f"{len(techniques)}")
         for techniques in ([], [Undecided()])

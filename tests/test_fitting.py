@@ -45,7 +45,7 @@ def rows(tmp_path_factory) -> str:
 
 @pytest.fixture(autouse=True)
 def _unproven(monkeypatch):
-    """Without the fresh process that proves the saved folder: that is tested in test_pipeline."""
+    """Without the proof that the saved folder reloads: that is tested in test_pipeline."""
     monkeypatch.setattr(bundle, "prove", lambda *_: 0.0)
 
 

@@ -35,7 +35,7 @@ def vit(tmp_path_factory):
 
 @pytest.fixture
 def unproven(monkeypatch):
-    """Without the fresh process, which takes seconds; two tests below have it."""
+    """Without the proof that the saved folder reloads: others have it."""
     monkeypatch.setattr(bundle, "prove", lambda *_: 0.0)
 
 
@@ -77,7 +77,7 @@ def test_a_csv_of_texts_becomes_a_proven_folder_with_all_its_parts(tmp_path, ber
     config = json.loads((run.folder / "config.json").read_text())
     assert set(config["id2label"].values()) == set(TOPICS)
     assert run.metrics["labels"] == [config["id2label"][str(index)] for index in range(3)]
-    assert 0 < run.metrics["runs"][0]["reload"]["."] <= TOLERANCE  # a fresh process did answer
+    assert 0 < run.metrics["runs"][0]["reload"]["."] <= TOLERANCE
     assert run.metrics["rows"] == {"train": 29, "pool": 29, "validation": 0, "test": 7}
     assert len(run.predictions) == 7
     assert set(run.predictions["label"]) == set(TOPICS)

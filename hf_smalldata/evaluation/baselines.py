@@ -61,7 +61,7 @@ def baselines(
     constant = _constant(labels, num_labels, problem_type)
     regression = problem_type == "regression"
     result = {"training mean" if regression else "majority class": np.repeat(constant, len(test), axis=0)}
-    features, make = _FEATURES[modality_of(train).kind]
+    features, make = FEATURES[modality_of(train).kind]
     inputs = make(train, test)
     learner = "ridge regression" if regression else "logistic regression"
     result[f"{features} + {learner}"] = _linear(*inputs, labels, constant, problem_type, seed)
@@ -125,7 +125,7 @@ def colour_and_hog(image: Image.Image) -> Array:
     return np.concatenate([_unit(colour), _unit(shape)])
 
 
-_FEATURES: dict[str, tuple[str, FeatureMaker]] = {
+FEATURES: dict[str, tuple[str, FeatureMaker]] = {
     "text": ("TF-IDF", text_features),
     "image": ("colour + HOG", image_features),
     "audio": ("log-mel statistics", audio_features),

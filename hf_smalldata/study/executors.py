@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from joblib import cpu_count
 
 from hf_smalldata.errors import UserError, require
 from hf_smalldata.study.plan import Cell
@@ -58,7 +59,7 @@ def in_processes(jobs: int) -> Executor:
     """`jobs` processes of this machine, its cores (and GPUs) divided among them; each has its own workbench."""
 
     def execute(bench: Workbench, cells: Sequence[Cell]) -> Iterator[Done]:
-        spawn, threads = multiprocessing.get_context("spawn"), max(1, (os.cpu_count() or 1) // jobs)
+        spawn, threads = multiprocessing.get_context("spawn"), max(1, cpu_count() // jobs)
         number = spawn.Value("i", 0)
         with _threads(threads):
             pool = ProcessPoolExecutor(jobs, spawn, _start, (bench, threads, number, torch.cuda.device_count()))

@@ -41,5 +41,5 @@ def recipe(place) -> Callable[..., Recipe]:
 
 @pytest.fixture
 def unproven(monkeypatch):
-    """Without the fresh process that proves a saved folder: that is tested in test_pipeline."""
+    """Without the proof that the saved folder reloads: that is tested in test_pipeline."""
     monkeypatch.setattr(bundle, "prove", lambda *_: 0.0)

@@ -9,25 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from hf_smalldata import cli, pipeline
+from hf_smalldata import pipeline
 from hf_smalldata.study import executors
 from hf_smalldata.study.progress import Lines, Progress
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run the command line in this process -> exit code, standard output, standard error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hf-smalldata", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "160")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        output, errors = capsys.readouterr()
-        return int(left.value.code or 0), output, errors
-
-    return run
 
 
 @pytest.fixture
