@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import subprocess
@@ -12,14 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
-from peft import PeftModel
-from torch import nn
+from peft import PeftModel, get_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from hf_smalldata.tasks.task import RESHAPED, Predictions, Task
+from hf_smalldata.tasks.pretrained import reloaded
+from hf_smalldata.tasks.task import Predictions, Task
 
 TOLERANCE = 1e-4  # of probabilities
 MOST_ROWS = 100
+INITIAL_ADAPTER = "initial_adapter"  # attribute of an adapted network: the adapter as it took weights out of the base
+PREFIX = "base_model.model."  # of names in an adapted network
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +48,7 @@ if os.path.exists(os.path.join(folder, "adapter_config.json")):
     base = PeftConfig.from_pretrained(folder).base_model_name_or_path
     config = transformers.AutoConfig.from_pretrained(folder)
     model = getattr(transformers, auto_class).from_pretrained(base, config=config, ignore_mismatched_sizes=True)
-    model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    model = PeftModel.from_pretrained(model, folder).get_base_model()
     processors = {"tokenizer": "AutoTokenizer", "image_processor": "AutoImageProcessor",
                   "feature_extractor": "AutoFeatureExtractor"}
     processor = getattr(transformers, processors[part]).from_pretrained(folder)
@@ -59,26 +66,73 @@ class ReloadError(RuntimeError):
 
 
 def save(model: nn.Module, processor: Any, folder: Path) -> list[Path]:
-    """Save as `save_pretrained` does; adapters merged at the top and apart in `adapter/`. Returns what to prove."""
+    """Save as `save_pretrained` does; adapters merged at the top and apart in `adapter/`. Returns what to prove.
+
+    An adapter alone is of use only where the network below it is that of the checkpoint it names.
+    """
     if not isinstance(model, PeftModel):
         model.save_pretrained(folder)  # type: ignore[operator]
         processor.save_pretrained(folder)
         return [folder]
-    if getattr(model.get_base_model(), RESHAPED, False):
-        logger.info("the adapter alone is not saved: at another input size it does not fit the checkpoint it is for")
-        merged: Any = model.merge_and_unload()
-        merged.save_pretrained(folder)
-        processor.save_pretrained(folder)
-        return [folder]
-    adapter = folder / "adapter"
-    model.save_pretrained(str(adapter))
-    (adapter / "README.md").unlink(missing_ok=True)  # peft's empty card
-    merged = model.merge_and_unload()
-    merged.save_pretrained(folder)
-    merged.config.save_pretrained(adapter)
-    for place in (folder, adapter):
+    places = [folder]
+    if stands_on_checkpoint(model):
+        places.append(_save_adapter(model, folder / "adapter"))
+    else:
+        logger.info("the adapter alone is not saved: the network below it is not as its checkpoint has it")
+    merged = _merged(model)
+    for place in places:
+        (merged if place == folder else merged.config).save_pretrained(place)
         processor.save_pretrained(place)
-    return [folder, adapter]
+    return places
+
+
+def stands_on_checkpoint(model: PeftModel) -> bool:
+    """Whether the frozen weights below an adapter are those of the checkpoint, which is read once more."""
+    base: Any = model.get_base_model()
+    if not base.name_or_path:
+        return False
+    fresh = reloaded(base).state_dict()
+    start = getattr(model, INITIAL_ADAPTER, {})  # parts of these layers' weights are in the adapter
+    kept = {name.replace(".base_layer.", "."): tensor for name, tensor in base.state_dict().items()}
+    parts = {name.removeprefix(PREFIX).partition(".lora_")[0] + ".weight" for name in start}
+    return all(torch.equal(kept[name].cpu(), tensor) for name, tensor in fresh.items()
+               if name in kept and name not in parts)  # fmt: skip
+
+
+def _save_adapter(model: PeftModel, folder: Path) -> Path:
+    model.save_pretrained(str(folder))
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
+    if start := getattr(model, INITIAL_ADAPTER, {}):
+        state = _as_update(get_peft_model_state_dict(model), start)
+        save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        config: Any = copy.copy(model.peft_config["default"])
+        config.r, config.init_lora_weights, config.inference_mode = 2 * config.r, True, True
+        config.lora_alpha *= 2**0.5 if config.use_rslora else 2  # the same factor for twice the rank
+        config.save_pretrained(str(folder))
+    return folder
+
+
+def _as_update(state: dict[str, Tensor], start: dict[str, Tensor]) -> dict[str, Tensor]:
+    """An adapter that took weights out of the base, as what it adds to them: B A - B0 A0 = [B, -B0] [A; A0].
+
+    peft's own conversion leaves the head out (0.21).
+    """
+    found = dict(state)
+    for name, first in start.items():
+        if ".lora_A." in name:
+            found[name] = torch.cat([state[name], first.to(state[name])], dim=0).contiguous()
+        elif ".lora_B." in name:
+            found[name] = torch.cat([state[name], -first.to(state[name])], dim=1).contiguous()
+    return found
+
+
+def _merged(model: PeftModel) -> Any:
+    """The network as it was built, with its adapters in the weights."""
+    base: Any = model.get_base_model()
+    for name, module in list(base.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):  # of which some adapters of peft merge those with a `weight` only
+            base.set_submodule(name, module.modules_to_save["default"])
+    return model.merge_and_unload()
 
 
 def prove(

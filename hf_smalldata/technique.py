@@ -28,7 +28,7 @@ ALL_TASKS = frozenset(TASKS)
 HOOKS = ("rows", "model", "param_groups", "example", "batch", "loss_terms", "penalty", "step", "callbacks",
          "baseline")  # fmt: skip
 
-Need = Literal["unlabelled", "features", "validation"]
+Need = Literal["unlabelled", "features", "validation", "gpu"]
 Predictor = Callable[[Dataset], np.ndarray]  # rows -> probabilities (N, C)
 ParamGroups = list[dict[str, Any]]
 

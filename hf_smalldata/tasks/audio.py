@@ -20,7 +20,7 @@ from hf_smalldata.data.audio import Waveform, open_audio, sound_facts
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import UserError, require
 from hf_smalldata.tasks.pretrained import load_classifier, load_processor
-from hf_smalldata.tasks.task import RESHAPED, Batch, Features, ModelSpec, Task
+from hf_smalldata.tasks.task import Batch, Features, ModelSpec, Task
 
 MOST_CLIPS = 99.0  # percent, which a window that is set by the clips takes whole
 SHORTEST_WINDOW_S = 0.5
@@ -81,7 +81,6 @@ class AudioClassification(Task):
                 setattr(model.config, field, off)
         if spec.seconds is not None:
             shorten_model(model, spec.seconds)
-            setattr(model, RESHAPED, True)
         loaded: nn.Module = model
         return loaded
 

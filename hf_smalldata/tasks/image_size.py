@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_smalldata.errors import UserError
-from hf_smalldata.tasks.task import RESHAPED
 
 MOST_PREFIX = 8  # positions before those of the patches: of class, distillation and register tokens
 _REFUSED = (RuntimeError, ValueError, AssertionError, TypeError, LookupError)  # as networks say it
@@ -69,7 +68,6 @@ def resize_model(model: Any, side: int, name: str) -> nn.Module:
             f"model.image_size: {name} can't take {side} x {side} pixels ({str(error).splitlines()[0]}); leave it out "
             "for the model's own size, or try a multiple of its patches"
         ) from error
-    setattr(resized, RESHAPED, True)
     return resized  # type: ignore[no-any-return]
 
 

@@ -20,8 +20,6 @@ from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.tasks.prompt import check_template
 from hf_smalldata.tasks.windows import mean_by_row
 
-RESHAPED = "reshaped"  # an attribute of a network some of whose weights have another shape than its checkpoint's
-
 Features = dict[str, Any]  # one encoded row: numpy arrays or lists, unpadded
 Batch = dict[str, Tensor]
 Answers = list[dict[str, Any]]  # what a user reads of one row: {label, score}, and for entities start, end and word

@@ -15,7 +15,7 @@ from hf_smalldata.errors import UserError
 from hf_smalldata.nn.cloze import mask_first
 from hf_smalldata.tasks.pretrained import load_classifier, load_processor
 from hf_smalldata.tasks.prompt import prompt, prompted
-from hf_smalldata.tasks.task import RESHAPED, Batch, Features, ModelSpec, Task
+from hf_smalldata.tasks.task import Batch, Features, ModelSpec, Task
 
 LONGEST = 512  # tokens, where neither recipe nor tokenizer sets a limit
 
@@ -44,7 +44,6 @@ class TextClassification(Task):
         model = load_classifier(self.model_class, spec, labels, problem_type)
         if spec.template is not None:
             mask_first(model, prompt(load_tokenizer(self.model_class, spec), spec.template).place)
-            setattr(model, RESHAPED, True)  # an adapter alone would not find its positions in the checkpoint
         return model
 
     def encode(self, rows: Dataset, processor: Any) -> list[Features]:

@@ -15,6 +15,10 @@ REGISTRY: dict[str, str] = {
     "reinit": "hf_smalldata.techniques.transfer.reinit:Reinit",
     # peft
     "lora": "hf_smalldata.techniques.peft.lora:Lora",
+    "qlora": "hf_smalldata.techniques.peft.qlora:Qlora",
+    "ia3": "hf_smalldata.techniques.peft.ia3:Ia3",
+    "vera": "hf_smalldata.techniques.peft.vera:Vera",
+    "bitfit": "hf_smalldata.techniques.peft.bitfit:BitFit",
     # augment
     "eda": "hf_smalldata.techniques.augment.eda:Eda",
     "char_noise": "hf_smalldata.techniques.augment.char_noise:CharNoise",

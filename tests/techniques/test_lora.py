@@ -10,7 +10,8 @@ from torch import nn
 from transformers import GPT2Config, ResNetConfig
 
 from hf_smalldata.errors import UserError
-from hf_smalldata.techniques.peft.lora import Lora, target_names
+from hf_smalldata.techniques.peft.adapter import target_names
+from hf_smalldata.techniques.peft.lora import Lora
 from hf_smalldata.techniques.transfer.freeze import Freeze
 
 LAYER = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
@@ -92,6 +93,41 @@ def test_dora_learns_a_magnitude_for_each_output(text):
     assert len(magnitudes) == 2 * len(LAYER)
     name = next(name for name in magnitudes if "layer.0.attention.self.query" in name)
     torch.testing.assert_close(magnitudes[name].detach(), layer.weight.norm(dim=1).detach())
+
+
+def test_pissa_takes_the_largest_singular_values_and_leaves_the_rest_to_the_base(text):
+    network = text.network()
+    name = "bert.encoder.layer.0.intermediate.dense"
+    weight = network.get_submodule(name).weight.detach().clone()
+    layer = Lora(rank=4, dropout=0.0, init="pissa").model(network, text.context()).base_model.model.get_submodule(name)
+    u, s, vt = torch.linalg.svd(weight, full_matrices=False)
+    with torch.no_grad():
+        torch.testing.assert_close(layer.get_delta_weight("default"), u[:, :4] * s[:4] @ vt[:4], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(layer.base_layer.weight, u[:, 4:] * s[4:] @ vt[4:], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_other_starts_change_no_output_and_make_larger_first_steps(init, text):
+    batch, moves = text.batch(), []
+    before = logits(text.network(), batch)
+    for start in ("default", init):
+        model = Lora(init=start, dropout=0.0).model(text.network(), text.context())
+        torch.testing.assert_close(logits(model, batch), before, atol=1e-5, rtol=1e-4)
+        model(**batch).logits[:, 0].sum().backward()
+        moves.append(sum(float(p.grad.square().sum()) for p in adapters(model).values()))
+    assert moves[1] > 2 * moves[0]
+
+
+@pytest.mark.parametrize("more", [{}, {"dropout": 0.0, "use_dora": True}], ids=["dropout", "dora"])
+def test_what_would_drop_pretrained_weights_is_refused(more):
+    with pytest.raises(ValueError, match="init pissa needs dropout: 0 and no use_dora"):
+        Lora(init="pissa", **more)
+
+
+def test_pissa_is_refused_for_convolutions(classifier, image):
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    with pytest.raises(UserError, match=r"^lora\.init: pissa is for linear layers"):
+        Lora(init="pissa", dropout=0.0).model(classifier(config), image.context())
 
 
 def test_attention_targets_are_query_key_and_value_alone(text):

@@ -18,7 +18,7 @@ from hf_smalldata.technique import ALL_TASKS, Context, Technique
 
 
 class Freeze(Technique):
-    """Freeze the embeddings and the bottom blocks, or the whole body (a linear probe).
+    """Freeze the embeddings and the bottom blocks, or the whole body: feature extraction, where the head alone learns.
 
     Frozen parts run as in evaluation: without dropout, with the BatchNorm statistics of pretraining. That is what makes
     their output a constant of the row.
