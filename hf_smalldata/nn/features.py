@@ -23,6 +23,7 @@ Run = Callable[[nn.Module], Any]  # runs the network on one batch
 # What a dense layer is set to (weight, bias), so that what follows it hands the input on: nothing follows; tanh, linear
 # near 0; ReLU or GELU, linear far above 0. No state behind a LayerNorm of d features is above sqrt(d), 32 for 1024.
 SETTINGS = ((1.0, 0.0), (1e-3, 0.0), (1.0, 40.0))
+EASED = {(1.0, 0.0): (1.0, 0.0), (1e-3, 0.0): (0.25, 0.0), (1.0, 40.0): (1.0, 3.0)}  # that learn well, nearly linear
 EXACT = 1e-3  # of the largest value: what the bend of tanh may cost
 
 
@@ -33,6 +34,7 @@ class Readout:
     layer: nn.Linear
     scale: float = 1.0
     shift: float = 0.0
+    dense: nn.Linear | None = None  # that was made linear, and frozen
 
     @torch.no_grad()
     def fill(self, weight: Tensor, bias: Tensor) -> None:
@@ -80,9 +82,23 @@ def linearise(model: nn.Module, dense: nn.Linear, last: nn.Linear, run: Run) -> 
         z = z.mean(1) if z.dim() == 3 and read.dim() == 2 else z  # a projection of frames, then their mean
         if z.shape == read.shape and (read - shift - scale * z).abs().max() <= EXACT * scale * z.abs().max():
             dense.requires_grad_(False)
-            return Readout(last, scale, shift)
+            return Readout(last, scale, shift, dense)
     _set(dense, weight, bias)
     return Readout(last)
+
+
+def eased(out: Readout) -> Readout:
+    """Let a layer that was made linear learn, for heads that are trained further; the embedding is what it then makes.
+
+    Beside weights of 1e-3 the last layer's would be in the thousands, and no step would move them. At an eased setting
+    both are near 1, and what follows bends the state a little.
+    """
+    if out.dense is None:
+        return out
+    scale, shift = EASED[out.scale, out.shift]
+    _set(out.dense, scale * torch.eye(out.dense.in_features), torch.full_like(out.dense.bias, shift))
+    out.dense.requires_grad_(True)
+    return Readout(out.layer)
 
 
 def embedded(model: nn.Module, inputs: dict[str, Tensor], out: Readout) -> Tensor:

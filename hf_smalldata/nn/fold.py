@@ -69,10 +69,15 @@ def append_block(model: nn.Module) -> tuple[nn.Module, Names]:
     series: Any = last.parent
     series.append(block)
     _say_depth(model, len(series))
+    _hold(block)
+    return block, names
+
+
+def _hold(block: nn.Module) -> None:
+    """Frozen, without dropout."""
     block.requires_grad_(False)
     for module in list(block.modules()):
         hold_in_eval(module)
-    return block, names
 
 
 def keep_bottom(model: nn.Module, count: int) -> None:
@@ -122,14 +127,31 @@ def hasten(model: nn.Module) -> bool:
 
     Weights and config stay those of a stock model: what is saved is the same.
     """
-    if _model_type(model) not in PLAIN:
+    if _model_type(model) not in PLAIN or not has_pooling(model):
         return False
-    names = FAMILIES[_model_type(model)]
     block: Any = blocks(model)[-1].module
-    pools = not any(bool(block.get_submodule(name).weight.any()) for name in (names.query, names.key, names.outer))
-    if pools and not isinstance(block, _Pools):
-        block.__class__ = type(f"Pooling{type(block).__name__}", (_Pools, type(block)), {"names": names})
-    return pools
+    if not isinstance(block, _Pools):
+        names = {"names": FAMILIES[_model_type(model)]}
+        block.__class__ = type(f"Pooling{type(block).__name__}", (_Pools, type(block)), names)
+    return True
+
+
+def has_pooling(model: nn.Module) -> bool:
+    """Whether the last block of a network is one that `fold_mean` appended."""
+    if not foldable(model):
+        return False
+    names, block = FAMILIES[_model_type(model)], blocks(model)[-1].module
+    parts: list[Any] = [block.get_submodule(name) for name in (names.query, names.key, names.outer)]
+    return not any(bool(part.weight.any()) for part in parts)
+
+
+def keep_pooling(model: nn.Module) -> bool:
+    """A pooling block that a checkpoint brings stays as it was appended; whether there is one."""
+    if not has_pooling(model):
+        return False
+    _hold(blocks(model)[-1].module)
+    hasten(model)
+    return True
 
 
 class _Pools(nn.Module):

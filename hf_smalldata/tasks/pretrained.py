@@ -17,7 +17,9 @@ from torch import nn
 from hf_smalldata.data.bundled import BUNDLED_MODELS, model_folder
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import UserError
+from hf_smalldata.nn.fold import keep_pooling
 from hf_smalldata.nn.heads import head_names
+from hf_smalldata.tasks.relabel import relabel
 from hf_smalldata.tasks.task import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ def load_classifier(model_class: str, spec: ModelSpec, labels: Sequence[str], pr
         UserError: not found, another modality, pickled weights, or weights that do not fit the architecture.
     """
     names = list(labels) or ["value"]
+    before = load_config(model_class, spec).id2label
     config = load_config(
         model_class,
         spec,
@@ -93,6 +96,11 @@ def load_classifier(model_class: str, spec: ModelSpec, labels: Sequence[str], pr
             **more,
         )
     _check_fit(model, spec.name, [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
+    head = relabel(model, [before[at] for at in sorted(before)], names, info["missing_keys"])
+    pools = keep_pooling(model)
+    for told in (head, "its last block pools and stays as it is" if pools else ""):
+        if told:
+            logger.info("%s: %s", spec.name, told)
     loaded: nn.Module = model
     return loaded
 

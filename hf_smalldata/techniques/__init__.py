@@ -13,6 +13,9 @@ REGISTRY: dict[str, str] = {
     "llrd": "hf_smalldata.techniques.transfer.llrd:Llrd",
     "gradual_unfreezing": "hf_smalldata.techniques.transfer.gradual_unfreezing:GradualUnfreezing",
     "reinit": "hf_smalldata.techniques.transfer.reinit:Reinit",
+    "linear_probe_then_finetune": (
+        "hf_smalldata.techniques.transfer.linear_probe_then_finetune:LinearProbeThenFinetune"
+    ),
     # peft
     "lora": "hf_smalldata.techniques.peft.lora:Lora",
     "qlora": "hf_smalldata.techniques.peft.qlora:Qlora",

@@ -6,17 +6,12 @@ and seconds of work. Does little where the body has to change, and is not for va
 
 from __future__ import annotations
 
-import logging
-
 from torch import nn
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.logistic_heads import logistic
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-from hf_smalldata.techniques.fewshot.rows import features_of
-from hf_smalldata.techniques.fewshot.targets import targets_of
-
-logger = logging.getLogger(__name__)
+from hf_smalldata.techniques.fewshot.fitted import fit_head
 
 
 class LogisticHead(Technique):
@@ -35,10 +30,6 @@ class LogisticHead(Technique):
         """The network with its head filled."""
         if ctx.problem_type == "regression":
             raise UserError("logistic_head: for classes, and these rows have values; use ridge_head")
-        targets = targets_of(ctx.train, ctx, self.name)
-        z, out = features_of(model, ctx)
-        head = logistic(z, targets, ctx.problem_type, ctx.seed, self.balanced)
-        out.fill(head.weight, head.bias)
-        ctx.facts[self.name] = head.facts
-        logger.info("logistic_head: %s", head.facts)
-        return model
+        return fit_head(
+            model, ctx, self.name, lambda z, targets: logistic(z, targets, ctx.problem_type, ctx.seed, self.balanced)
+        )

@@ -7,17 +7,12 @@ where classes are several.
 
 from __future__ import annotations
 
-import logging
-
 from torch import nn
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.linear_heads import ridge
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-from hf_smalldata.techniques.fewshot.rows import features_of
-from hf_smalldata.techniques.fewshot.targets import targets_of
-
-logger = logging.getLogger(__name__)
+from hf_smalldata.techniques.fewshot.fitted import fit_head
 
 
 class RidgeHead(Technique):
@@ -38,10 +33,4 @@ class RidgeHead(Technique):
             raise UserError(
                 f"ridge_head.balanced: rows need one class each, these are for {ctx.problem_type}; leave it out"
             )
-        targets = targets_of(ctx.train, ctx, self.name)
-        z, out = features_of(model, ctx)
-        head = ridge(z, targets, ctx.problem_type, self.balanced)
-        out.fill(head.weight, head.bias)
-        ctx.facts[self.name] = head.facts
-        logger.info("ridge_head: %s", head.facts)
-        return model
+        return fit_head(model, ctx, self.name, lambda z, targets: ridge(z, targets, ctx.problem_type, self.balanced))

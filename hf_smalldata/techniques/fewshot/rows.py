@@ -12,7 +12,7 @@ from datasets import Dataset
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from hf_smalldata.nn.features import Readout, embeddings, readout
+from hf_smalldata.nn.features import Readout, Run, embeddings, readout
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.tasks.windows import mean_by_row
 from hf_smalldata.technique import Context
@@ -21,13 +21,19 @@ from hf_smalldata.training.batching import EncodedRows, by_length, to_device
 BATCH_SIZE = 32
 
 
-def features_of(model: nn.Module, ctx: Context, rows: Dataset | None = None) -> tuple[Tensor, Readout]:
+def features_of(
+    model: nn.Module,
+    ctx: Context,
+    rows: Dataset | None = None,
+    read: Callable[[nn.Module, Run], Readout] = readout,
+) -> tuple[Tensor, Readout]:
     """Embeddings of rows, and the layer that reads them; the layers between it and the pooled state become linear.
 
     Args:
         model: put into evaluation mode.
         ctx: of the run.
         rows: default `ctx.train`; a row that is cut into windows has the mean of theirs.
+        read: finds that layer.
 
     Returns:
         (N, d) float32 on the CPU, in the order of the rows, and the readout.
@@ -36,7 +42,7 @@ def features_of(model: nn.Module, ctx: Context, rows: Dataset | None = None) -> 
     windows = ctx.task.cut(given, ctx.processor)
     encoded = EncodedRows(windows, ctx.task, ctx.processor)
     device = next(model.parameters()).device
-    out = readout(model, lambda network: network(**inputs_of(encoded, [0], ctx, device)))
+    out = read(model, lambda network: network(**inputs_of(encoded, [0], ctx, device)))
     order = by_length(encoded, BATCH_SIZE)
     found = embeddings(model, batches(encoded, order, ctx, device), out).cpu()
     place = torch.empty(len(encoded), dtype=torch.long)

@@ -7,8 +7,6 @@ rows: what is thrown away has to be learnt from them.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import PositiveInt
 from torch import nn
 from transformers import PreTrainedModel
@@ -16,18 +14,8 @@ from transformers import PreTrainedModel
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks, learns
 from hf_smalldata.nn.heads import POOLERS, head_names
+from hf_smalldata.nn.initialise import reinitialise
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-
-
-def reinitialise(model: PreTrainedModel, part: nn.Module) -> None:
-    """Draw the weights of a part anew, as the network's own `_init_weights` does; from torch's global generator.
-
-    What that leaves alone (LayerScale of timm networks) stays as it was.
-    """
-    tensors: list[Any] = [*part.parameters(), *part.buffers()]
-    for tensor in tensors:
-        tensor._is_hf_initialized = False  # else transformers takes it for loaded, and keeps it
-    part.apply(model._init_weights)  # inner modules first: outer ones may set them otherwise
 
 
 class Reinit(Technique):

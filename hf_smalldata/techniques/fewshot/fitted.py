@@ -1,0 +1,41 @@
+"""A head fitted on embeddings of the training rows: what techniques that compute one instead of training it share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from hf_smalldata.nn.features import Readout, Run, readout
+from hf_smalldata.nn.linear_heads import Head
+from hf_smalldata.technique import Context
+from hf_smalldata.techniques.fewshot.rows import features_of
+from hf_smalldata.techniques.fewshot.targets import targets_of
+
+logger = logging.getLogger(__name__)
+
+
+def fit_head(
+    model: nn.Module,
+    ctx: Context,
+    technique: str,
+    solve: Callable[[Tensor, Tensor], Head],
+    read: Callable[[nn.Module, Run], Readout] = readout,
+) -> nn.Module:
+    """The network with its last layer filled; what was chosen for it is written to the Run.
+
+    Args:
+        model: put into evaluation mode.
+        ctx: of the run.
+        technique: its name.
+        solve: embeddings (N, d) and targets (N, C) -> a head.
+        read: finds the last layer.
+    """
+    targets = targets_of(ctx.train, ctx, technique)
+    z, out = features_of(model, ctx, read=read)
+    head = solve(z, targets)
+    out.fill(head.weight, head.bias)
+    ctx.facts[technique] = head.facts
+    logger.info("%s: %s", technique, head.facts)
+    return model
