@@ -56,10 +56,7 @@ class KeepBest(TrainerCallback):
     ) -> None:
         """A resumed training knows the best weights of its first part."""
         if state.global_step and _file(args).exists():
-            device = next(kwargs["model"].parameters()).device
-            with safe_open(_file(args), framework="pt", device=str(device)) as file:
-                facts = file.metadata()
-                self.weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            self.weights, facts = read_weights(_file(args), next(kwargs["model"].parameters()).device)
             self.best, self.waited = float(facts["best"]), int(facts["waited"])
 
     def on_train_end(
@@ -74,6 +71,12 @@ class KeepBest(TrainerCallback):
 
 def _file(args: TrainingArguments) -> Path:
     return Path(str(args.output_dir)) / "best.safetensors"
+
+
+def read_weights(file: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a safetensors file by their names, and the facts beside them."""
+    with safe_open(file, framework="pt", device=str(device)) as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()  # noqa: SIM118
 
 
 def learnt(model: nn.Module) -> dict[str, Tensor]:

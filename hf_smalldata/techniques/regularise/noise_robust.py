@@ -36,8 +36,8 @@ class NoiseRobust(Technique):
     """Generalised cross-entropy, and on request nothing of the rows of a batch that cost most.
 
     Small-loss rows are chosen as in co-teaching (https://arxiv.org/abs/1804.06872), by the network itself instead of a
-    second one, and from the first step on, since few steps leave none to wait for. The paper's own pruning (eq. 8)
-    chooses by a threshold; a share needs no knowledge of how sure a network becomes. Of several processes each
+    second one, and from the first step on, since few steps leave none to wait for. The paper's own truncated
+    loss chooses by a threshold; a share needs no knowledge of how sure a network becomes. Of several processes each
     chooses in its part of the batch.
     """
 
