@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.contrast import cosine_similarity
-from hf_smalldata.techniques.fewshot.contrastive import Contrastive, balanced_batches, pieces
+from hf_smalldata.techniques.fewshot.contrastive import Contrastive, balanced_batches, epochs_for, pieces
 from hf_smalldata.techniques.fewshot.rows import features_of
 from hf_smalldata.techniques.transfer.freeze import Freeze
 
@@ -33,6 +33,12 @@ def test_more_classes_than_a_batch_holds_come_in_pairs():
         counts = np.bincount([labels[at] for at in batch])
         assert counts[counts > 0].min() >= 2
         assert len(batch) <= 24
+
+
+def test_the_more_rows_a_class_the_more_often_they_are_seen():
+    few, more = (np.arange(3).repeat(each) for each in (8, 64))
+    assert epochs_for(few) < epochs_for(more)
+    assert epochs_for(np.append(few, [0] * 500)) == epochs_for(few)
 
 
 def test_a_class_of_one_row_comes_as_two_views():

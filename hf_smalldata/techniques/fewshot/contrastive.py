@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.contrast import cosine_similarity, least_contrastive, supervised_contrastive
 from hf_smalldata.nn.features import embedded, readout
+from hf_smalldata.nn.precision import bfloat16_pays
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
 from hf_smalldata.techniques.fewshot.rows import body, inputs_of, learn_once, tables_held
 from hf_smalldata.techniques.fewshot.template import with_names
@@ -33,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 WARM_UP = 0.1  # of the steps
 LARGEST_NORM = 1.0  # of the gradient
-LIKE = 0.75  # of the longest row of a part: shorter ones are computed apart
+LIKE = 0.5  # of the longest row of a part: shorter ones are computed apart
+FEW, EPOCHS_OF_FEW, EPOCHS = 16, 7, 16  # rows a class; more epochs hurt 8 rows a class, and help 64
 COSINE_WEIGHT = 4.0  # beside the contrastive loss: their values are then alike where training starts
 
 
@@ -50,7 +52,7 @@ class Contrastive(Technique):
     loss: Literal["both", "supcon", "cosine"] = "both"  # each is better on some sets, their sum never far behind
     temperature: PositiveFloat = 0.1
     hardness: NonNegativeFloat = 0.0  # above 0, near rows of other classes count more
-    epochs: PositiveInt = 7
+    epochs: PositiveInt | Literal["auto"] = "auto"  # 7 up to 16 rows a class, above 16
     learning_rate: PositiveFloat = 2e-4
     batch_size: int = Field(default=64, ge=4)
     template: str | None = None  # such as "This text is about {}": each class name, filled in, is one more row
@@ -77,7 +79,8 @@ class Contrastive(Technique):
             raise UserError("contrastive: nothing in the body may learn; freeze fewer blocks")
         collate = collator(ctx.task, ctx.processor, len(ctx.labels), ctx.problem_type)
         batches = balanced_batches(labels, self.batch_size, np.random.default_rng([ctx.seed, 0]))
-        steps = self.epochs * len(next(batches))
+        epochs = epochs_for(labels) if self.epochs == "auto" else self.epochs
+        steps = epochs * len(next(batches))
         optimizer = torch.optim.AdamW(
             learnt, self.learning_rate, weight_decay=0.0, fused=device.type in ("cpu", "cuda")
         )
@@ -86,19 +89,16 @@ class Contrastive(Technique):
         def embedding(indices: list[int]) -> Tensor:
             batch = to_device(collate([encoded[at] for at in indices]), device)
             del batch["labels"]
-            if fed.on:
-                fed.hidden = batch.pop("prefix")
             return embedded(model, batch, out)
 
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        with tables_held(model), prefix_cache(model, [encoded], collate, ctx.work_dir) as fed:
+        with tables_held(model), prefix_cache(model, [encoded], collate, ctx.work_dir):
             model.train()
-            bar = tqdm(range(self.epochs), desc="contrastive", leave=False, delay=1, disable=None)
+            bar = tqdm(range(epochs), desc="contrastive", leave=False, delay=1, disable=None)
             for _ in bar:
                 above: list[float] = []
                 for indices in next(batches):
                     parts = pieces(indices, encoded.lengths)
-                    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
                         z = torch.cat([embedding(part) for part in parts])
                     targets = torch.as_tensor(labels[[at for part in parts for at in part]], device=device)
                     loss = self._loss(z, targets)
@@ -133,6 +133,12 @@ class Contrastive(Technique):
         return torch.stack(parts).sum()
 
 
+def epochs_for(labels: np.ndarray) -> int:
+    """How often to see all rows, by the rows that the middle class has. labels: (N,)."""
+    _, counts = np.unique(labels, return_counts=True)
+    return EPOCHS_OF_FEW if np.median(counts) <= FEW else EPOCHS
+
+
 def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[list[list[int]]]:
     """Epoch after epoch, the batches of indices: in each, the classes that it holds have about as many rows.
 
@@ -158,7 +164,7 @@ def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) ->
 
 
 def pieces(indices: list[int], lengths: Sequence[int]) -> list[list[int]]:
-    """A batch in parts of like length, in which padding is at most a third of a row: it is computed part by part."""
+    """A batch in parts of like length, in which padding is at most half of a row: it is computed part by part."""
     found: list[list[int]] = []
     for at in sorted(indices, key=lambda index: -lengths[index]):
         if found and lengths[at] >= LIKE * lengths[found[-1][0]]:

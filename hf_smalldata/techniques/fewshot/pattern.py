@@ -26,6 +26,7 @@ from transformers import get_linear_schedule_with_warmup
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks
 from hf_smalldata.nn.cloze import MaskHead, fold_head
+from hf_smalldata.nn.precision import bfloat16_pays
 from hf_smalldata.tasks.pretrained import load_masked_lm
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.technique import Context, Technique
@@ -115,12 +116,11 @@ class Pattern(Technique):
         optimizer = torch.optim.AdamW(learnt, self.learning_rate, weight_decay=0.0)
         schedule = get_linear_schedule_with_warmup(optimizer, round(WARM_UP * steps), steps)
         rng = np.random.default_rng([ctx.seed, 0])
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
         model.train()
         bar = tqdm(range(self.epochs), desc="pattern", leave=False, delay=1, disable=None)
         for _ in bar:
             for part in np.array_split(rng.permutation(len(rows)), count):
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
                     logits = head(_states(model, inputs_of(rows, part.tolist(), ctx, device)))
                 loss = cross_entropy(logits.float(), labels[torch.from_numpy(part).to(device)])
                 torch.autograd.backward(loss)

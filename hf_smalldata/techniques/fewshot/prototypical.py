@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.nn.features import embedded, readout
+from hf_smalldata.nn.precision import bfloat16_pays
 from hf_smalldata.nn.prototype_heads import prototypes
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
@@ -83,7 +84,6 @@ class Prototypical(Technique):
         scale = nn.Parameter(torch.zeros((), device=device))  # its logarithm
         optimizer = torch.optim.AdamW([*learnt, scale], self.learning_rate, weight_decay=0.0)
         schedule = LambdaLR(optimizer, lambda step: 1 - step / self.episodes)
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
         right: list[float] = []
         with tables_held(model):
             model.train()
@@ -92,7 +92,7 @@ class Prototypical(Technique):
                 inputs = inputs_of(rows, [place // turns for place in places], ctx, device)
                 if turns > 1:
                     inputs = turned(inputs, [place % turns for place in places])
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
                     z = embedded(model, inputs, out)
                 near, targets = episode_nearness(z, classes.to(device), asked.to(device))
                 if step == 0:
