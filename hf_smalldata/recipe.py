@@ -220,7 +220,9 @@ def _techniques(items: Any, task: str, data: DataSpec | None, problems: list[str
         where = f"techniques.{each.name}"
         if task in TASKS and task not in each.tasks:
             fitting = [name for name in REGISTRY if task in get_technique(name).tasks]
-            problems.append(f"{where}: not for {task}; those that are: {', '.join(fitting)}")
+            family = type(each).__module__.rpartition(".")[0]
+            akin = [name for name in fitting if REGISTRY[name].startswith(f"{family}.")] or fitting
+            problems.append(f"{where}: not for {task}; those that are: {', '.join(akin)}")
         if names.count(each.name) > 1:
             problems.append(f"{where}: given {names.count(each.name)} times; once is enough")
             names = [name for name in names if name != each.name]
