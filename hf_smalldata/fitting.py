@@ -19,6 +19,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import TrainingArguments, set_seed
 
+from hf_smalldata.audit import audit_labels
 from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import ragged, stacked
@@ -113,6 +114,7 @@ class Fitting:
             model = technique.model(model, context)
         model.to(arguments.device)
         hook_seconds = time.perf_counter() - begun
+        audit_labels(rows, context)
         collate = collator(task, processor, self.width, data.problem_type)
         given, rows = rows, task.cut(rows, processor)
         own = self.kept.features(rows, task, processor) if given is drawn else None  # made rows have no lasting id
