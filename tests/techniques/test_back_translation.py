@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 
 from hf_smalldata.data.made import rng_of
 from hf_smalldata.errors import UserError
@@ -40,6 +45,31 @@ def technique(there_and_back):
     return make
 
 
+def marian_model(folder: Path, texts: list[str]) -> None:
+    """Of 32 features and random weights, with word pieces of some texts."""
+    for side in ("source", "target"):
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_prefix=str(folder / side), vocab_size=60, hard_vocab_limit=False,
+            minloglevel=2,
+        )  # fmt: skip
+        (folder / f"{side}.model").rename(folder / f"{side}.spm")
+    pieces = SentencePieceProcessor(model_file=str(folder / "source.spm"))
+    words = [pieces.id_to_piece(at) for at in range(3, pieces.get_piece_size())]
+    vocabulary = {word: at for at, word in enumerate(["</s>", "<unk>", *words, "<pad>"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    MarianTokenizer(
+        vocab=str(folder / "vocab.json"), source_spm=str(folder / "source.spm"), target_spm=str(folder / "target.spm"),
+        model_max_length=32,
+    ).save_pretrained(folder)  # fmt: skip
+    torch.manual_seed(0)
+    last = len(vocabulary) - 1
+    MarianMTModel(MarianConfig(
+        vocab_size=len(vocabulary), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=32,
+        pad_token_id=last, eos_token_id=0, decoder_start_token_id=last, forced_eos_token_id=0,
+    )).save_pretrained(folder)  # fmt: skip
+
+
 def test_the_best_translation_is_the_likeliest_and_others_follow(translators):
     there, back = translators
     middle = [best[0] for best in there.best(TEXTS, beams=3)]
@@ -67,6 +97,21 @@ def test_noise_on_scores_draws_from_the_softmax_of_the_likeliest():
     assert (found == 0).sum(1).tolist() == [1] * draws
     expected = torch.tensor([2.0, 1.0, 0.0, -torch.inf]).softmax(0)
     torch.testing.assert_close((found == 0).float().mean(0), expected, atol=0.03, rtol=0)
+
+
+def test_a_marian_model_and_its_own_tokenizer_translate(text, tmp_path):
+    marian_model(tmp_path, text.rows["text"][:])
+    translator = Translator(ModelSpec(name=str(tmp_path)))
+    said = translator.best(TEXTS, beams=3, count=2)
+    assert [len(each) for each in said] == [2, 2, 2]
+    assert len(translator.drawn(TEXTS, [rng_of(0, each) for each in TEXTS], 5, 1.0)) == 3
+
+
+def test_without_the_library_of_its_tokenizer_a_marian_model_names_the_extra(text, tmp_path, monkeypatch):
+    marian_model(tmp_path, text.rows["text"][:])
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(UserError, match=r"sentencepiece is not installed; run: pip install 'hf_smalldata\[text\]'"):
+        Translator(ModelSpec(name=str(tmp_path)))
 
 
 def test_variants_say_the_same_in_other_words(technique, text, context):

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from datasets import Dataset
 from huggingface_hub import cached_assets_path
@@ -43,6 +43,7 @@ class BackTranslation(Technique):
     tasks = frozenset({"text-classification"})
     paper = "https://arxiv.org/abs/1511.06709"
     paths = ("there", "back")
+    extra: ClassVar[str | None] = "text"  # for Marian models
 
     there: str | None = None  # a Hub id or a folder; default: Helsinki-NLP/opus-mt-en-de
     back: str | None = None  # default: Helsinki-NLP/opus-mt-de-en

@@ -11,7 +11,8 @@ from accelerate import PartialState
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from hf_smalldata.tasks.pretrained import load_whole
+from hf_smalldata.errors import require
+from hf_smalldata.tasks.pretrained import load_config, load_whole
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.tasks.text import load_tokenizer, pad_tokens
 from hf_smalldata.techniques.augment.filling import length_batches
@@ -52,10 +53,12 @@ class Translator:
         spec: of its checkpoint.
 
     Raises:
-        UserError: not found, no such model, or no tokenizer.
+        UserError: not found, no such model, no tokenizer, or the library of it is not installed.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
+        if load_config(CLASS, spec).model_type == "marian":
+            require("sentencepiece", extra="text")  # which its tokenizer reads
         self.tokenizer = load_tokenizer(CLASS, spec)
         self.model: Any = load_whole(CLASS, spec).to(PartialState().device).eval()
 
