@@ -22,6 +22,9 @@ from hf_smalldata.tasks.image_size import output_size, resize_model, resize_timm
 from hf_smalldata.tasks.pretrained import load_classifier, load_processor
 from hf_smalldata.tasks.task import Batch, Features, ModelSpec, Task
 
+DETAIL = 2  # of augmented images, times the model's input: a crop of a quarter of the area is still sharp
+SMALL = 64  # pixels of the shorter side that are never reduced
+
 
 class ImageClassification(Task):
     """Rows with `image`, and `window` if grey values are to be shown through one; the checkpoint's own processor sizes
@@ -67,8 +70,8 @@ class ImageClassification(Task):
         return model if spec.image_size is None else resize_model(model, spec.image_size, spec.name)
 
     def decode(self, row: dict[str, Any], processor: Any) -> dict[str, Any]:
-        """The row with its image decoded to RGB."""
-        return {**row, "image": _decoded(row)}
+        """The row with its image decoded to RGB, its shorter side at most `DETAIL` times that of the model's input."""
+        return {**row, "image": _reduced(_decoded(row), processor)}
 
     def encode(self, rows: Dataset, processor: Any) -> list[Features]:
         """Pixels at the model's input size: bytes (3, H, W) where the processor's arithmetic allows it exactly."""
@@ -102,6 +105,17 @@ def normalisation(processor: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _decoded(row: Mapping[str, Any]) -> Image.Image:
     return open_image(row["image"], row.get("window"))
+
+
+def _reduced(image: Image.Image, processor: Any) -> Image.Image:
+    """An image without what the model could not see of it: all training rows that are augmented lie in memory."""
+    shorter = min(image.size)
+    if shorter <= SMALL:
+        return image
+    shown = processor(image, return_tensors="pt")["pixel_values"].shape[-2:]
+    scale = min(DETAIL * max(shown) / shorter, 1)
+    size = [max(round(side * scale), 1) for side in image.size]
+    return image if scale == 1 else image.resize((size[0], size[1]), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _pixels(image: Image.Image, processor: Any, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -204,3 +204,24 @@ def test_the_window_of_a_row_reaches_every_reading_of_its_image(tmp_path):
     encoded = [features["pixel_values"] for features in TASK.encode(scans, processor)]
     assert [int(pixels.max()) for pixels in encoded] == [dark, shown]
     assert {pixels.dtype for pixels in encoded} == {np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((1200, 900), (85, 64)), ((300, 1500), (64, 320)), ((70, 60), (70, 60))]
+)
+def test_images_to_augment_hold_no_more_detail_than_twice_what_the_model_sees(size, expected, tmp_path):
+    vit(tmp_path)
+    processor = TASK.load_processor(ModelSpec(name=str(tmp_path)))
+    Image.linear_gradient("L").resize(size).save(tmp_path / "large.png")
+    row = {"id": "a", "image": {"bytes": None, "path": str(tmp_path / "large.png")}, "label": 0}
+    reduced = TASK.decode(row, processor)["image"]
+    assert reduced.size == expected
+    seen = [TASK.encode(Dataset.from_list([{**row, "image": image}]), processor)[0]["pixel_values"].astype(int)
+            for image in (row["image"], reduced)]  # fmt: skip
+    assert np.abs(seen[0] - seen[1]).max() <= 4
+
+
+def test_images_that_the_model_takes_in_any_size_stay_whole(tmp_path):
+    processor = ViTImageProcessor(do_resize=False)
+    row = {"id": "a", "image": Image.new("RGB", (300, 200)), "label": 0}
+    assert TASK.decode(row, processor)["image"].size == (300, 200)
