@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,16 @@ _spec.loader.exec_module(backbones)
 
 UNUSED = ("mask_token", "masked_spec_embed", "contact_head", "inv_freq")  # of pretraining, and constants
 LARGE = ("Inception v4 (timm)",)  # 41 million weights, and no way to build it smaller
+OF_EACH_KIND = ("BERT", "ESM-2", "ViT", "ResNet", "wav2vec 2.0")
 
-each_backbone = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in backbones.BACKBONES]
-)
+
+def backbones_of(always: Collection[str]) -> pytest.MarkDecorator:
+    """All backbones, those besides `always` under `-m slow`."""
+    names = [pytest.param(name, marks=() if name in always else pytest.mark.slow) for name in backbones.BACKBONES]
+    return pytest.mark.parametrize("name", names)
+
+
+each_backbone = backbones_of(backbones.BACKBONES.keys() - LARGE)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +80,7 @@ def check_reload(trial) -> None:
     assert trial.difference() <= bundle.TOLERANCE
 
 
-@each_backbone
+@backbones_of(OF_EACH_KIND)
 @pytest.mark.parametrize("setting", ["full"])
 def test_full_fine_tuning_moves_every_weight_and_all_statistics_and_reloads(trial):
     check_reload(trial)
@@ -95,7 +102,7 @@ def test_adapters_move_and_of_the_rest_only_the_head_and_both_folders_reload(tri
     assert all(name.startswith(heads) for name in trial.changed)
 
 
-@each_backbone
+@backbones_of(OF_EACH_KIND)
 @pytest.mark.parametrize("setting", ["frozen"])
 def test_of_a_frozen_network_the_head_alone_moves_and_it_reloads(trial):
     check_reload(trial)
