@@ -13,7 +13,7 @@ from hf_smalldata.techniques.augment.words import WORD
 
 TEXT = "Yesterday the neighbours believed their beautiful government would definitely receive another separate address."
 ROWS = Dataset.from_list([{"id": "a", "text": TEXT, "label": 0}])
-KEYS_AROUND = {"e": set("23#4$wrsdf"), "a": set("qwszx")}
+KEYS_AROUND = {"e": set("23@#4$wrsdf"), "a": set("qwszx")}
 
 
 def context(*labels: str) -> SimpleNamespace:
@@ -53,10 +53,23 @@ def test_a_wrong_key_lies_beside_the_right_one():
         assert hits <= around
 
 
+@pytest.mark.parametrize(("keyboard", "text"), [("uk", "доброго ранку"), ("he", "שלום עולם"), ("de", "größer")])
+def test_keyboards_of_other_languages_have_their_own_letters(keyboard, text):
+    rows = Dataset.from_list([{"id": "a", "text": text, "label": 0}])
+    noise = CharNoise(kinds=("keyboard",), keyboard=keyboard, word_fraction=1.0)
+    assert len(noise.rows(rows, context())) == 4
+
+
 def test_misspellings_are_those_that_people_make():
     words = {pair for words in changed(kinds=("spelling",), n_aug=40, word_fraction=0.3) for pair in words}
     assert ("believed", "beleived") in words
     assert all(new for _, new in words)
+
+
+def test_a_slip_of_the_keyboard_parts_no_word():
+    rows = Dataset.from_list([{"id": "a", "text": "uuuu" * 30, "label": 0}])
+    made = CharNoise(kinds=("keyboard",), character_fraction=1.0).rows(rows, context())
+    assert all(len(text) == 120 and " " not in text for text in made["text"])
 
 
 def test_kinds_take_turns():

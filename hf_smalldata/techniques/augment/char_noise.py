@@ -62,7 +62,10 @@ class CharNoise(Technique):
                      "aug_char_min": 1, "aug_char_max": None}  # fmt: skip
         if kind == "ocr":
             return family.OcrAug(**settings)
-        return family.KeyboardAug(lang=self.keyboard, include_special_char=False, include_upper_case=False, **settings)
+        augmenter = family.KeyboardAug(lang=self.keyboard, include_upper_case=False, **settings)
+        keys = augmenter.model.model
+        augmenter.model.model = {key: [slip for slip in keys[key] if len(slip) == 1] for key in keys}  # "u" has " t"
+        return augmenter
 
 
 @lru_cache(maxsize=1)

@@ -50,8 +50,9 @@ class Eda(Technique):
     """Each variant of a row is made by one rule, the rules in turn; of tagged rows by the first, outside entities.
 
     Departures: of α l words, the paper rounds down and deletes each with probability α, here as many are changed as
-    α l rounded up; words swap with their neighbours; synonyms are single words, of words as they are written; case and
-    punctuation stay, as pretrained models read them.
+    α l rounded up; words swap with their neighbours, one that comes first gets a capital, and the second word stays if
+    the first is deleted (nlpaug's ways); synonyms are single words, of words as they are written; case and punctuation
+    stay otherwise, as pretrained models read them.
     """
 
     name = "eda"
