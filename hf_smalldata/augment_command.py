@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from hf_smalldata.augmentation import Family, Variants
+    from hf_smalldata.recipe import Recipe
 
 SHOW = 5  # rows, where nothing is written
 
@@ -46,37 +47,42 @@ def augment(
     if count == 0 and out is None:
         raise UserError("--show 0: nothing to do without --out; name a file or a folder to write")
     with session(quiet=as_json) as (main, console):
-        from hf_smalldata.augmentation import Tally, variants
-        from hf_smalldata.augmentation.files import check_target, write
-        from hf_smalldata.augmentation.rows import check_augments, on_batches
-        from hf_smalldata.tasks import get_task
-
         if not main:
             return
-        check_augments(read)
-        kind = get_task(read.task).kind
-        picture = _picture(output, file.stem, kind, overwrite) if count else None
-        if out is not None:
-            check_target(out, kind, overwrite)
-        found = variants(read, seed=seed, epochs=epochs)
-        tally, families = Tally(), list(found.some(count)) if count else []
-        for family in families:
-            tally.add(family)
-        heard = _draw(families, found, picture) if picture is not None else {}
-        if out is not None:
-            tally = write(found, out)
-        told = {"task": read.task, "seed": found.seed, "epochs": epochs, "rows": len(found) if out else len(families),
-                "counts": tally.counts, "lost": dict(found.lost), "batches": on_batches(read),
-                "picture": str(picture) if picture else None, "out": str(out) if out else None}  # fmt: skip
+        told, families, found = _made(read, file.stem, count, (seed, epochs), (out, output), overwrite)
         if as_json:
-            told["shown"] = [_as_dict(each, found, heard) for each in families]
             print(json.dumps(told, ensure_ascii=False))
             return
-        for family in families if picture is None else []:
+        for family in families if told["picture"] is None else []:
             for line in shown(family, found, colours=console.is_terminal and not console.no_color):
                 console.print(line, highlight=False, soft_wrap=True)
         for sentence in sentences(told):
             console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _made(
+    recipe: Recipe, name: str, count: int, drawn: tuple[int | None, int], places: tuple[Path | None, Path], again: bool
+) -> tuple[dict[str, Any], list[Family], Variants]:
+    """What was asked, written -> what there is to tell, and the families to show."""
+    from hf_smalldata.augmentation import Tally, variants
+    from hf_smalldata.augmentation.files import check_target, write
+    from hf_smalldata.augmentation.rows import check_augments, on_batches
+    from hf_smalldata.tasks import get_task
+
+    check_augments(recipe)
+    (seed, epochs), (out, output), kind = drawn, places, get_task(recipe.task).kind
+    picture = _picture(output, name, kind, again) if count else None
+    if out is not None:
+        check_target(out, kind, again)
+    found = variants(recipe, seed=seed, epochs=epochs)
+    families = list(found.some(count)) if count else []
+    tally = write(found, out) if out is not None else Tally.of(families)
+    heard = _draw(families, found, picture) if picture is not None else {}
+    told = {"task": recipe.task, "seed": found.seed, "epochs": epochs, "rows": len(found) if out else len(families),
+            "counts": tally.counts, "lost": dict(found.lost), "batches": on_batches(recipe),
+            "picture": str(picture) if picture else None, "out": str(out) if out else None,
+            "shown": [_as_dict(each, found, heard) for each in families]}  # fmt: skip
+    return told, families, found
 
 
 def shown(family: Family, found: Variants, colours: bool) -> Iterator[Text]:

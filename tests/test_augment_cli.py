@@ -278,6 +278,17 @@ def test_only_drawn_training_rows_have_variants_and_held_out_ones_are_dropped(re
     assert held not in {family.original["text"] for family in families}
 
 
+def test_rows_from_python_are_written_as_files_too(recipe, image, tmp_path):
+    images, labels = image.rows["image"][:], image.rows["label"][:]
+    splits = {"train": {"image": images[:9], "label": labels[:9]}, "test": {"image": images[9:], "label": labels[9:]}}
+    found = variants(recipe("image-classification", Turn(), keep_together="equal"), 3, objects=splits)
+    write(found, tmp_path / "more")
+    lines = (tmp_path / "more" / "metadata.csv").read_text().splitlines()
+    assert lines[1].startswith("0/train-0.png,0,train:0,,,train:0")
+    with Image.open(tmp_path / "more" / "0" / "train-0.png") as written_image:
+        np.testing.assert_array_equal(np.asarray(written_image), np.asarray(images[0]))
+
+
 def test_a_few_rows_are_of_every_class_in_turn(recipe):
     labels = [family.original["label"] for family in variants(recipe("text-classification", Swap()), 4)]
     assert labels == [0, 1, 2, 0]
@@ -306,6 +317,8 @@ def test_letters_are_compared_by_place_unless_all_changed():
     assert substituted("ACGT", "ACTT") == [("same", ["A", "C"]), ("gone", ["G"]), ("new", ["T"]), ("same", ["T"])]
     reverse = difference({"sequence": "AAAACC"}, {"sequence": "GGTTTT"}, "sequence", ())
     assert [piece.what for piece in reverse] == ["gone", "new"]
+    long = difference({"sequence": "A" * 10_000}, {"sequence": "A" * 10_000}, "sequence", ())
+    assert len(long[0].parts) == 600
     shorter = difference({"sequence": "ACGTACGT"}, {"sequence": "ACGTCGT"}, "sequence", ())
     assert ("gone", ["A"]) in shorter
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from hf_smalldata.data.modality import Kind
 
 AROUND = {"text": 8, "tokens": 8, "sequence": 20}  # words or letters that stay on either side of a change
-MOST_LETTERS = 600  # of a sequence that are compared; every pair of letters may be looked at
+MOST_LETTERS = 600  # of a sequence that are shown; every pair of letters may be compared
 ANOTHER = 0.5  # similarity of letters below which a sequence is told as another one
 
 _STYLES = {"same": "", "gone": "red strike", "new": "green"}
@@ -37,7 +37,6 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any], kind: Kind, 
     a, b = parts_of(before, kind, names), parts_of(after, kind, names)
     if kind != "sequence":
         return compared(a, b)
-    a, b = a[:MOST_LETTERS], b[:MOST_LETTERS]
     if len(a) == len(b) and sum(map(str.__eq__, a, b)) > ANOTHER * len(a):
         return substituted(a, b)
     alike = difflib.SequenceMatcher(a=a, b=b, autojunk=False).ratio() > ANOTHER
@@ -47,7 +46,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any], kind: Kind, 
 def parts_of(row: Mapping[str, Any], kind: Kind, names: Sequence[str]) -> list[str]:
     """Words of a text, or of both with a bar between them; words with tags, such as Bonn[B-place]; letters."""
     if kind == "sequence":
-        return list(row["sequence"])
+        return list(row["sequence"][:MOST_LETTERS])
     if kind == "tokens":
         return [f"{word}[{names[tag]}]" if tag else word for word, tag in zip(row["tokens"], row["label"], strict=True)]
     return [*row["text"].split(), *(["|", *row["text_pair"].split()] if row.get("text_pair") is not None else [])]

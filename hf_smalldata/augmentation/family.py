@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -64,6 +64,14 @@ class Tally:
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, families: Iterable[Family]) -> Tally:
+        """All variants counted."""
+        tally = cls()
+        for family in families:
+            tally.add(family)
+        return tally
 
     def add(self, family: Family) -> None:
         """Count the variants of a row."""
