@@ -29,6 +29,8 @@ REGISTRY: dict[str, str] = {
     "segment_shuffle": "hf_smalldata.techniques.augment.segment_shuffle:SegmentShuffle",
     "label_token_replacement": "hf_smalldata.techniques.augment.label_token_replacement:LabelTokenReplacement",
     "random_crop": "hf_smalldata.techniques.augment.random_crop:RandomCrop",
+    "mutation": "hf_smalldata.techniques.augment.mutation:Mutation",
+    "reverse_complement": "hf_smalldata.techniques.augment.reverse_complement:ReverseComplement",
     "spec_augment": "hf_smalldata.techniques.augment.spec_augment:SpecAugment",
     "waveform": "hf_smalldata.techniques.augment.waveform:Waveform",
     "mixup": "hf_smalldata.techniques.augment.mixup:Mixup",

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from datasets import Dataset
 
 from hf_smalldata.technique import Technique, using
 from hf_smalldata.training.arguments import training_arguments
@@ -28,5 +30,19 @@ def trainer(tmp_path: Path) -> Callable[..., SmallDataTrainer]:
             data_collator=collator(kit.task, kit.processor, len(kit.labels), kit.problem_type),
             train_dataset=EncodedRows(kit.rows, kit.task, kit.processor, using(techniques, "example")),
         )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def rich_rows() -> Callable[[int, int, Sequence[str]], Dataset]:
+    """A count, a seed and for each of two classes its two most frequent letters -> DNA of 24 letters."""
+
+    def build(count: int, seed: int, classes: Sequence[str]) -> Dataset:
+        rng, labels = np.random.default_rng(seed), [at % 2 for at in range(count)]
+        often = [[{first: 0.6, second: 0.2}.get(each, 0.1) for each in "ACGT"] for first, second in classes]
+        sequences = ["".join(rng.choice(list("ACGT"), 24, p=often[label])) for label in labels]
+        ids = [f"{seed}:{at}" for at in range(count)]
+        return Dataset.from_dict({"id": ids, "sequence": sequences, "label": labels})
 
     return build

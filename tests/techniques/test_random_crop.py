@@ -48,7 +48,15 @@ def test_the_generator_of_the_row_decides():
     assert len({start(seed) for seed in range(20)}) > 10
 
 
-@pytest.mark.parametrize("seconds", [0, -1])
-def test_a_window_has_a_length(seconds):
-    with pytest.raises(ValueError, match="seconds"):
-        RandomCrop(seconds=seconds)
+def test_a_sequence_is_cropped_to_letters():
+    row = {"sequence": "ACGTNACGGT", "label": 1, "rng": np.random.default_rng(0)}
+    made = RandomCrop(letters=4).example(row)["sequence"]
+    assert len(made) == 4
+    assert made in row["sequence"]
+    assert RandomCrop(letters=10).example(row)["sequence"] == row["sequence"]
+
+
+@pytest.mark.parametrize("fields", [{"seconds": 0}, {"seconds": -1}, {"letters": 0}])
+def test_a_window_has_a_length(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        RandomCrop(**fields)
