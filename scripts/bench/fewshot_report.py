@@ -32,7 +32,7 @@ def report(lines: list[Line]) -> None:
 def _print_sides(cells: Cells) -> None:
     from hf_smalldata.evaluation.intervals import t_interval
 
-    _header("set", "rows a class", "side", "seeds", "accuracy", "training, s", "predicted rows/s", "peak GB")
+    _header("set", "rows a class", "side", "seeds", "accuracy", "training, CPU s", "predicted rows a CPU s", "peak GB")
     for (name, per_class), sides in cells.items():
         for side, by_seed in sides.items():
             found = list(by_seed.values())
@@ -69,7 +69,7 @@ def _header(*columns: str) -> None:
 
 
 def _seconds(line: Line) -> float:
-    return float(line["estimated_seconds"] if "skipped" in line else line["train_seconds"])
+    return float(line["estimated_seconds"] if "skipped" in line else line["cpu_seconds"])
 
 
 def _about(lines: Iterable[Line]) -> str:
