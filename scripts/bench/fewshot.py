@@ -15,9 +15,10 @@ edited recipe is measured anew.
 - frozen: the encoder as it is (mean pooling, length 1) and scikit-learn's logistic regression
 - ours: model settings, techniques and train settings of --recipe
 
-Timed is training alone, after libraries, model and rows are loaded; ours is timed with loading the model. Times are those
-of the CPU, summed over threads: with one thread what an idle core takes, whatever else the machine does. Where SetFit
-would make more than --most-pairs pairs of sentences, its time is extrapolated from 40 steps and there is no accuracy.
+Timed is training alone, after libraries, model and rows are loaded; ours is timed with loading the model. Times are
+those of the CPU, summed over threads: with one thread what an idle core takes, whatever else the machine does. Where
+SetFit would make more than --most-pairs pairs of sentences, its time is extrapolated from 40 steps and there is no
+accuracy.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def _print_sides(cells: Cells) -> None:
             found = list(by_seed.values())
             whole = [line for line in found if "accuracy" in line]
             accuracy = t_interval([line["accuracy"] for line in whole]).show() if whole else "-"
-            rate = f"{fmean([line['predict_rows_per_second'] for line in whole]):.0f}" if whole else "-"
+            rate = f"{fmean([line['predict_rows_per_cpu_second'] for line in whole]):.0f}" if whole else "-"
             seconds = f"{_about(found)}{fmean([_seconds(line) for line in found]):.1f}"
             peak = max(line["peak_gb"] for line in found)
             print(f"| {name} | {per_class} | {side} | {len(found)} | {accuracy} | {seconds} | {rate} | {peak:.2f} |")
