@@ -31,6 +31,12 @@ def test_rates_are_powers_of_the_decay_and_other_options_stay():
     assert [group.get("weight_decay") for group in split] == [0.1, 0.1, 0.1, None]
 
 
+def test_what_stands_beside_the_network_learns_as_fast_as_the_head():
+    low, head, beside = (nn.Parameter(torch.zeros(1)) for _ in range(3))
+    split = decayed([{"params": [low, head, beside], "lr": 1.0}], [[low], [head]], decay=0.5)
+    assert [(group["params"], group["lr"]) for group in split] == [([head, beside], 1.0), ([low], 0.5)]
+
+
 def test_neighbouring_blocks_can_share_a_rate_and_the_head_has_its_own():
     parameters = [nn.Parameter(torch.zeros(1)) for _ in range(6)]
     split = decayed([{"params": parameters, "lr": 1.0}], [[each] for each in parameters], 0.1, blocks_per_rate=2)

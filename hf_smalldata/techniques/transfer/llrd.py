@@ -23,7 +23,7 @@ def decayed(
     """Groups split by depth; `lr` of a level is that of its group times decay^(rates above it).
 
     Args:
-        groups: with `params` and `lr`; their other options are kept.
+        groups: with `params` and `lr`; their other options are kept. What is in no level has the rate of the head.
         by_depth: parameters from the stem to the head, as `levels` gives them.
         decay: from one rate to the next below.
         blocks_per_rate: neighbouring blocks that share a rate; the head has one of its own.
@@ -35,7 +35,7 @@ def decayed(
     for group in groups:
         parts: dict[int, list[nn.Parameter]] = defaultdict(list)
         for parameter in group["params"]:
-            parts[rates_above[id(parameter)]].append(parameter)
+            parts[rates_above.get(id(parameter), 0)].append(parameter)
         split += [{**group, "params": part, "lr": group["lr"] * decay**above} for above, part in sorted(parts.items())]
     return split
 
