@@ -145,6 +145,12 @@ def test_another_process_reads_what_the_first_made(masked, context, monkeypatch)
     assert again.facts == context.facts
 
 
+def test_torchs_generator_goes_on_as_in_a_process_that_reads_what_was_made(masked, context):
+    state = torch.random.get_rng_state()
+    MlmSubstitution().rows(masked.rows, context)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_variants_unlike_their_row_are_dropped_and_counted(masked, context):
     few, all_of_them = (
         MlmSubstitution(n_aug=3, fraction=0.5, temperature=50.0, min_similarity=least) for least in (0.98, 0)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 
 from hf_smalldata.data.made import with_made
@@ -42,9 +43,10 @@ def with_variants(
     """
 
     def write(path: Path) -> None:
-        found, counts = make()
-        fresh, facts = distinct(train, found)
-        kept = like_parents(train, fresh, ctx.model, min_similarity)
+        with torch.random.fork_rng():  # loading a model draws from it, and the other processes load none
+            found, counts = make()
+            fresh, facts = distinct(train, found)
+            kept = like_parents(train, fresh, ctx.model, min_similarity)
         facts = {"made": len(kept), **facts, **counts, "unlike": len(fresh) - len(kept)}
         path.write_text(json.dumps([kept, facts]), encoding="utf-8")
 
