@@ -12,4 +12,4 @@ def bfloat16_pays(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
