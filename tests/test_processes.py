@@ -86,11 +86,12 @@ def test_two_processes_train_the_model_that_one_trains(recipe, tmp_path):
 
 
 def test_a_study_gives_each_run_both_processes_and_one_of_them_writes(recipe, tmp_path):
-    """Above frozen blocks, and from a body that one process learnt by contrast, as of a plain training."""
+    """Above frozen blocks, from a body that one process learnt by contrast, and regularised, as of a plain training."""
     ways = {
         "plain": ["knn"],
         "frozen": [{"freeze": {"blocks": 1}}],
         "contrast": ["pooling", "contrastive", "ridge_head"],
+        "regularised": ["l2_sp", "noise_robust", "sam", "ema"],
     }
     content = yaml.safe_load(recipe.read_text())
     files = [tmp_path / f"{name}.yaml" for name in ways]
@@ -103,7 +104,7 @@ def test_a_study_gives_each_run_both_processes_and_one_of_them_writes(recipe, tm
     one, two = study(named, tmp_path / "one", seeds=[0, 1], progress=Quiet()), Study.open(tmp_path / "two")
     assert two.results["environment"]["processes"] == 2
     places = sorted(place.relative_to(one.folder) for place in one.folder.glob("runs/*/*"))
-    assert len(places) == 6
+    assert len(places) == 8
     for place in places:
         a, b = (Run.open(made.folder / place, model=False) for made in (one, two))
         np.testing.assert_allclose(scores(b), scores(a), atol=1e-3 if "contrast" in place.parts else 1e-4)
