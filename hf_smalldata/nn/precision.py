@@ -11,5 +11,5 @@ def bfloat16_pays(device: torch.device) -> bool:
     A CPU without AMX computes in bfloat16 more slowly than in float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
