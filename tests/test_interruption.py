@@ -57,13 +57,13 @@ class Stop(TrainerCallback):
 
 
 class Stopped(Technique):
-    """Raises `error` in the training of `seed` after `step` steps; 4 steps are an epoch."""
+    """Raises `error` in the training of `seed` after `steps` steps; 4 steps are an epoch."""
 
     name = "stopped"
     tasks = frozenset({TASK})
     error: ClassVar[BaseException] = KeyboardInterrupt()
     seed: int = 0
-    step: int = 9
+    steps: int = 9
     now: ClassVar[int] = 0
 
     def model(self, model, ctx):
@@ -71,7 +71,7 @@ class Stopped(Technique):
         return model
 
     def callbacks(self):
-        return [Stop(self.step if self.now == self.seed else -1, self.error)]
+        return [Stop(self.steps if self.now == self.seed else -1, self.error)]
 
 
 def names(folder) -> list[str]:
@@ -100,7 +100,7 @@ def test_a_resumed_training_knows_the_best_epoch_of_its_first_part(train, monkey
     whole = train("whole", **settings)
     steps = whole.metrics["runs"][0]["steps"]
     with pytest.raises(KeyboardInterrupt):
-        train(techniques=[Stopped(step=steps - 1)], save_strategy="epoch", **settings)
+        train(techniques=[Stopped(steps=steps - 1)], save_strategy="epoch", **settings)
     run = train(save_strategy="epoch", resume=True, **settings)
     np.testing.assert_allclose(scores(run), scores(whole), atol=1e-6)
 
@@ -108,7 +108,7 @@ def test_a_resumed_training_knows_the_best_epoch_of_its_first_part(train, monkey
 def test_a_checkpoint_that_was_half_written_is_passed_over(train, tmp_path):
     whole = train("whole")
     with pytest.raises(KeyboardInterrupt):
-        train(techniques=[Stopped(step=13)], save_strategy="epoch")
+        train(techniques=[Stopped(steps=13)], save_strategy="epoch")
     checkpoints = tmp_path / ".out.partial" / "work" / "seed-0" / "checkpoints"
     assert names(checkpoints) == ["checkpoint-12", "checkpoint-4", "checkpoint-8"]
     (checkpoints / "checkpoint-12" / "trainer_state.json").unlink()  # written last
