@@ -11,8 +11,9 @@ from torch.nn.functional import normalize
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.contrast import cosine_similarity
-from hf_smalldata.techniques.fewshot.contrastive import Contrastive, balanced_batches, epochs_for, pieces
+from hf_smalldata.techniques.fewshot.contrastive import Contrastive, balanced_batches, epochs_for, padded_size, pieces
 from hf_smalldata.techniques.fewshot.rows import features_of
+from hf_smalldata.techniques.regularise.dropout import Dropout
 from hf_smalldata.techniques.transfer.freeze import Freeze
 
 
@@ -49,6 +50,24 @@ def test_a_class_of_one_row_comes_as_two_views():
 def test_parts_of_a_batch_hold_rows_of_like_length():
     lengths = [10, 64, 60, 9, 7, 30, 47]
     assert pieces([0, 1, 2, 3, 4, 5, 6], lengths) == [[1, 2, 6], [5], [0, 3, 4]]
+
+
+def test_parts_hold_no_more_than_a_budget_of_tokens():
+    parts = pieces(list(range(40)), [100.0] * 40)
+    assert [len(part) for part in parts] == [10, 10, 10, 10]
+    assert padded_size(parts, [100.0] * 40) == 4000
+
+
+def test_a_batch_that_is_computed_in_parts_and_again_teaches_the_same(text, monkeypatch):
+    def learnt() -> torch.Tensor:
+        model = Dropout(hidden=0.0, attention=0.0).model(text.network(), text.context())
+        Contrastive(epochs=3, learning_rate=1e-3, stop_below=0.0).model(model, text.context())
+        return features_of(model, text.context())[0]
+
+    monkeypatch.setattr("hf_smalldata.techniques.fewshot.contrastive.bfloat16_pays", lambda _: False)
+    whole = learnt()
+    monkeypatch.setattr("hf_smalldata.techniques.fewshot.contrastive.MOST_TOKENS", 40)
+    torch.testing.assert_close(learnt(), whole, rtol=1e-3, atol=1e-3)
 
 
 def gap(model, kit) -> float:

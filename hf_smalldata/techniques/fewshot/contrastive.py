@@ -18,6 +18,7 @@ from datasets import Dataset
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from hf_smalldata.errors import UserError
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 WARM_UP = 0.1  # of the steps
 LARGEST_NORM = 1.0  # of the gradient
+MOST_TOKENS = 1024  # of a part, and of a batch whose states are kept for its gradient: of a larger one they are redone
+OTHER_ROW = 64.0  # tokens that an image or the longest clip stands for
 LIKE = 0.5  # of the longest row of a part: shorter ones are computed apart
 FEW, EPOCHS_OF_FEW, EPOCHS = 16, 7, 16  # rows a class; more epochs hurt 8 rows a class, and help 64
 COSINE_WEIGHT = 4.0  # beside the contrastive loss: their values are then alike where training starts
@@ -91,15 +94,18 @@ class Contrastive(Technique):
             del batch["labels"]
             return embedded(model, batch, out)
 
+        redone = partial(checkpoint, embedding, use_reentrant=False)
+        costs = tokens_of(encoded, ctx)
         with tables_held(model), prefix_cache(model, [encoded], collate, ctx.work_dir):
             model.train()
             bar = tqdm(range(epochs), desc="contrastive", leave=False, delay=1, disable=None)
             for _ in bar:
                 above: list[float] = []
                 for indices in next(batches):
-                    parts = pieces(indices, encoded.lengths)
+                    parts = pieces(indices, costs)
                     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
-                        z = torch.cat([embedding(part) for part in parts])
+                        run = embedding if padded_size(parts, costs) <= MOST_TOKENS else redone
+                        z = torch.cat([run(part) for part in parts])
                     targets = torch.as_tensor(labels[[at for part in parts for at in part]], device=device)
                     loss = self._loss(z, targets)
                     loss.backward()  # type: ignore[no-untyped-call]
@@ -163,15 +169,32 @@ def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) ->
         yield [batches[at] for at in rng.permutation(count)]
 
 
-def pieces(indices: list[int], lengths: Sequence[int]) -> list[list[int]]:
-    """A batch in parts of like length, in which padding is at most half of a row: it is computed part by part."""
+def pieces(indices: list[int], costs: Sequence[float]) -> list[list[int]]:
+    """A batch in parts of like length, in which padding is at most half of a row: it is computed part by part.
+
+    Args:
+        indices: rows of the batch.
+        costs: tokens of all rows.
+    """
     found: list[list[int]] = []
-    for at in sorted(indices, key=lambda index: -lengths[index]):
-        if found and lengths[at] >= LIKE * lengths[found[-1][0]]:
+    for at in sorted(indices, key=lambda index: -costs[index]):
+        longest = costs[found[-1][0]] if found else 0.0
+        if found and costs[at] >= LIKE * longest and (len(found[-1]) + 1) * longest <= MOST_TOKENS:
             found[-1].append(at)
         else:
             found.append([at])
     return found
+
+
+def padded_size(parts: Sequence[Sequence[int]], costs: Sequence[float]) -> float:
+    """Tokens of a batch with their padding; the first row of a part is its longest."""
+    return sum(len(part) * costs[part[0]] for part in parts)
+
+
+def tokens_of(rows: EncodedRows, ctx: Context) -> list[float]:
+    """Tokens of each row, or what stands for them."""
+    unit = 1.0 if ctx.task.kind in ("text", "sequence") else OTHER_ROW / max(rows.lengths)
+    return [unit * length for length in rows.lengths]
 
 
 def _rate(step: int, steps: int) -> float:
