@@ -48,7 +48,9 @@ if os.path.exists(os.path.join(folder, "adapter_config.json")):
     base = PeftConfig.from_pretrained(folder).base_model_name_or_path
     config = transformers.AutoConfig.from_pretrained(folder)
     model = getattr(transformers, auto_class).from_pretrained(base, config=config, ignore_mismatched_sizes=True)
-    model = PeftModel.from_pretrained(model, folder).get_base_model()
+    model = PeftModel.from_pretrained(model, folder)
+    # Networks that pad as TensorFlow does ask a convolution for its stride, which peft's layer does not tell.
+    model = model.merge_and_unload() if getattr(config, "tf_padding", False) else model.get_base_model()
     processors = {"tokenizer": "AutoTokenizer", "image_processor": "AutoImageProcessor",
                   "feature_extractor": "AutoFeatureExtractor"}
     processor = getattr(transformers, processors[part]).from_pretrained(folder)

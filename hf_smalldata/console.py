@@ -40,4 +40,6 @@ class session:
         return main, console
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger("hf_smalldata").handlers = []
+        logger = logging.getLogger("hf_smalldata")
+        logger.handlers = []
+        logger.setLevel(logging.NOTSET)

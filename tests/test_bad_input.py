@@ -59,6 +59,7 @@ def refused(here, models, monkeypatch, capsys):
 def refusal(capsys, monkeypatch, here: Path, *words: object) -> str:
     before = sorted(here.rglob("*"))
     monkeypatch.setattr(sys, "argv", ["hf-smalldata", *map(str, words)])
+    monkeypatch.setenv("COLUMNS", "500")  # a message a line
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
         cli.main()
