@@ -53,7 +53,7 @@ def test_the_recipe_as_shown_parses_back_to_an_equal_one():
 def test_every_default_is_spelled_out():
     shown = yaml.safe_load(parse(techniques=["lora"]).to_yaml())
     assert shown["techniques"] == [{"lora": {"rank": 8, "alpha": 16.0, "dropout": 0.1, "use_rslora": False,
-                                             "use_dora": False, "targets": "all"}}]  # fmt: skip
+                                             "use_dora": False, "init": "default", "targets": "all"}}]  # fmt: skip
     assert shown["train"]["num_train_epochs"] == 10
     assert shown["train"]["early_stopping_patience"] is None
     assert shown["data"]["test_fraction"] == 0.2
