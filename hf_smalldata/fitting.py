@@ -24,7 +24,7 @@ from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import ragged, stacked
 from hf_smalldata.evaluation.metrics import MAIN_METRIC, greater_is_better, score
-from hf_smalldata.memory import peak_bytes, peak_gpu_bytes, reset_peak
+from hf_smalldata.memory import keep_few_kernels, peak_bytes, peak_gpu_bytes, reset_peak
 from hf_smalldata.nn.heads import scale_logits
 from hf_smalldata.nn.losses import balanced_weights, probabilities
 from hf_smalldata.recipe import Recipe
@@ -70,6 +70,7 @@ class Fitting:
     @classmethod
     def of(cls, recipe: Recipe, data: Splits, work: Path, **more: Any) -> Fitting:
         """A recipe on its rows, with what these decide of the model's settings."""
+        keep_few_kernels()
         task = get_task(recipe.task)
         processor = task.load_processor(recipe.model)
         model = task.settled(recipe.model, processor, data.train)
@@ -106,6 +107,7 @@ class Fitting:
         set_seed(start)
         context = self.context(drawn, seed, work)
         model = task.load_model(recipe.model, data.labels, data.problem_type).to(arguments.device)
+        reset_peak()
         begun = time.perf_counter()
         rows = drawn
         for technique in using(recipe.techniques, "rows"):
@@ -123,7 +125,6 @@ class Fitting:
         off = inputs_change(recipe.techniques)
         cacheable = [] if off else [part for part in (train_rows, validation) if part is not None]
         logger.info("seed %d: training on %d rows", seed, len(rows))
-        reset_peak()
         started = time.perf_counter()
         with (
             compact_embedding(model, cacheable) as compact,
