@@ -36,10 +36,14 @@ def test_more_classes_than_a_batch_holds_come_in_pairs():
         assert len(batch) <= 24
 
 
-def test_the_more_rows_a_class_the_more_often_they_are_seen():
-    few, more = (np.arange(3).repeat(each) for each in (8, 64))
-    assert epochs_for(few) < epochs_for(more)
-    assert epochs_for(np.append(few, [0] * 500)) == epochs_for(few)
+@pytest.mark.parametrize(("classes", "each", "epochs"), [(6, 8, 7), (2, 64, 4), (6, 64, 12), (77, 64, 16)])
+def test_epochs_follow_rows_a_class_and_classes(classes, each, epochs):
+    assert epochs_for(np.arange(classes).repeat(each)) == epochs
+
+
+def test_one_large_class_makes_no_more_epochs():
+    labels = np.arange(3).repeat(8)
+    assert epochs_for(np.append(labels, [0] * 500)) == epochs_for(labels)
 
 
 def test_a_class_of_one_row_comes_as_two_views():
