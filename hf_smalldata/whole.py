@@ -27,6 +27,8 @@ def whole(target: Path) -> Iterator[Path]:
         _remove(old)
     except BaseException:
         _remove(partial)
+        if old.exists() and not target.exists():
+            old.rename(target)
         for folder in above:
             folder.rmdir()
         raise

@@ -45,3 +45,12 @@ def test_what_an_interrupted_writing_left_is_no_obstacle(tmp_path):
         partial.mkdir()
     assert list((tmp_path / "folder").iterdir()) == []
     assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+
+
+def test_what_was_there_comes_back_where_the_new_cannot_take_its_place(tmp_path):
+    target = tmp_path / "kept.txt"
+    target.write_text("old")
+    with pytest.raises(FileNotFoundError), whole(target):
+        pass  # nothing is written, so nothing can be renamed
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
