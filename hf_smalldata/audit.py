@@ -21,8 +21,7 @@ from hf_smalldata.data.made import real
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.logistic_heads import PENALTY, folds
 from hf_smalldata.technique import Context
-from hf_smalldata.techniques.fewshot.rows import features_of
-from hf_smalldata.training.text_embeddings import text_embeddings
+from hf_smalldata.techniques.fewshot.rows import pretrained_features
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ def _audited(train: Dataset, ctx: Context) -> dict[str, Any]:
     if len(set(originals["label"][:])) < 2:
         return {"skipped": "all rows are of one class"}
     try:
-        features = _features(train, ctx)
+        features = pretrained_features(ctx, train)
     except UserError as error:  # a network without a pooled embedding trains all the same
         return {"skipped": str(error)}
     sources = np.array([source or "" for source in train["source"]])
@@ -117,14 +116,6 @@ def _audited(train: Dataset, ctx: Context) -> dict[str, Any]:
         "by": {name: {"made": len(each), "relabelled": _share(each)} for name, each in by.items()},
         "relabelled_real": _share(of_real),
     }
-
-
-def _features(train: Dataset, ctx: Context) -> Array:
-    """Embeddings (N, d) by the pretrained model as it is: of single texts the mean of all tokens, the better one."""
-    if ctx.task.kind == "text" and "text_pair" not in train.column_names:
-        return np.asarray(text_embeddings(ctx.model, train["text"][:]))
-    model = ctx.task.load_model(ctx.model, ctx.labels, ctx.problem_type).to(PartialState().device)
-    return np.asarray(features_of(model, ctx, train)[0])
 
 
 def _share(found: Array) -> float | None:

@@ -117,6 +117,8 @@ class Fitting:
         model.to(arguments.device)
         hook_seconds = time.perf_counter() - begun
         audit_labels(rows, context)
+        found = context.facts
+        del context  # and with it the models that techniques had it fit
         collate = collator(task, processor, self.width, data.problem_type)
         given, rows = rows, task.cut(rows, processor)
         own = self.kept.features(rows, task, processor) if given is drawn else None  # made rows have no lasting id
@@ -162,7 +164,7 @@ class Fitting:
             "peak_memory_bytes": peak_bytes(),
             "peak_gpu_bytes": peak_gpu_bytes(),
             "restarts": 0,
-            "techniques": context.facts,
+            "techniques": found,
         }
         return Learnt(model, facts)
 
@@ -242,14 +244,18 @@ class Fitting:
         return str(max(whole, key=lambda made: int(made.name.rpartition("-")[2]))) if whole else None
 
     def _fit_others(self, seed: int) -> Any:
-        """`Context.fit`: this recipe, less its `rows` hooks, on other rows, whose ids need not last."""
+        """`Context.fit`: this recipe, less its `rows` hooks, on other rows, each set once; their ids need not last."""
         techniques = tuple(each for each in self.recipe.techniques if "rows" not in each.hooks())
         plain = replace(self, recipe=self.recipe.model_copy(update={"techniques": techniques}), work=self.work / "fit",
                         resume=False, kept=Kept(cap_bytes=0), tracking=None)  # fmt: skip
+        learnt: dict[str, Predictor] = {}  # several techniques may ask one teacher
 
         def fit(rows: Dataset) -> Predictor:
-            model = plain.attempt(rows, seed, seed).model
-            return lambda others: plain.predict(model, others)
+            key = repr((rows["id"][:], rows["label"][:]))
+            if key not in learnt:
+                with torch.random.fork_rng():
+                    learnt[key] = partial(plain.predict, plain.attempt(rows, seed, seed).model)
+            return learnt[key]
 
         return fit
 

@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from hf_smalldata import bundle, cli, report
+from hf_smalldata.evaluation.arrays import ragged
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Batch, ModelSpec, Task
 from hf_smalldata.technique import Context
@@ -83,7 +84,10 @@ class Kit:
 
     def context(self, seed: int = 0) -> Context:
         def fit(rows: Dataset) -> Any:
-            raise AssertionError("no technique of these tests fits others")
+            """A teacher that says of all rows what their labels say."""
+            if self.problem_type == "token_classification":
+                return lambda others: ragged([np.eye(len(self.labels))[label] for label in others["label"]])
+            return lambda others: np.eye(len(self.labels))[others["label"][:]]
 
         return Context(
             task=self.task,

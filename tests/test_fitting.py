@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -285,7 +284,19 @@ def test_metrics_hold_no_value_that_is_not_json(train):
 def test_work_in_progress_lies_beside_the_output_and_goes(train, tmp_path, monkeypatch):
     seen: ClassVar[list] = []
     attempt = Fitting.attempt
-    monkeypatch.setattr(Fitting, "attempt", lambda self, *given: seen.append(Path(self.work)) or attempt(self, *given))
-    train(train={"num_train_epochs": 1})
-    assert seen[0] == tmp_path / ".out.partial" / "work"
-    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+    monkeypatch.setattr(Fitting, "attempt", counted)
+
+    class Asks(Technique):
+        name: ClassVar[str] = "asks"
+        tasks: ClassVar = frozenset({TASK})
+
+        def rows(self, rows, ctx):
+            before = torch.get_rng_state()
+            first, second, other = ctx.fit(rows)(rows), ctx.fit(rows)(rows), ctx.fit(rows.select(range(6)))(rows)
+            np.testing.assert_array_equal(first, second)
+            assert np.abs(first - other).max() > 0
+            assert torch.equal(torch.get_rng_state(), before)
+            return rows
+
+    train(techniques=[Asks()], labels_per_class=4, test_fraction=0.5)
+    assert trained == [12, 12, 6]

@@ -37,22 +37,23 @@ def real(train: Dataset) -> Dataset:
 
 
 def with_made(train: Dataset, made: Sequence[Mapping[str, Any]], technique: str) -> Dataset:
-    """Training rows, and behind them made ones with ids such as `eda:0:17`, the first variant of row 17.
+    """Training rows, and behind them made ones with ids such as `eda:0:17`, the first variant of row 17, or `gan:0`.
 
     Args:
         train: columns id, input, label, and those of `COLUMNS` where another technique made rows before.
-        made: each with the columns of a row but its id, and `parent`, the id of the row it was made of.
+        made: each with the columns of a row but its id, and `parent`, the id of the row it was made of, if any.
         technique: its name.
     """
     told = train
     for column in COLUMNS:
         if column not in told.column_names:
             told = told.add_column(column, [None] * len(told), feature=Value("string"))
-    seen: Counter[str] = Counter()
+    seen: Counter[str | None] = Counter()
     rows = []
     for row in made:
-        parent = row["parent"]
-        rows.append({**row, "id": f"{technique}:{seen[parent]}:{parent}", "source": technique})
+        parent = row.get("parent")
+        name = f"{technique}:{seen[parent]}" + ("" if parent is None else f":{parent}")
+        rows.append({**row, "id": name, "source": technique})
         seen[parent] += 1
     columns = {name: [row.get(name) for row in rows] for name in told.column_names}
     return concatenate_datasets([told, Dataset.from_dict(columns, features=told.features)])

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset
@@ -17,6 +19,9 @@ from hf_smalldata.tasks.task import Batch
 from hf_smalldata.tasks.windows import mean_by_row
 from hf_smalldata.technique import Context
 from hf_smalldata.training.batching import EncodedRows, by_length, to_device
+from hf_smalldata.training.text_embeddings import text_embeddings
+
+Array = np.ndarray[Any, Any]
 
 BATCH_SIZE = 32
 
@@ -51,6 +56,21 @@ def features_of(
     if windows is not given:
         found = torch.from_numpy(mean_by_row(found.numpy(), windows["id"][:], given["id"][:]))
     return found, out
+
+
+def pretrained_features(ctx: Context, rows: Dataset) -> Array:
+    """Embeddings (N, d) by the run's pretrained model as it is, which is loaded for it: by what rows are compared.
+
+    Of single texts, tagged ones among them, the mean of all tokens: better than what a classifier of texts reads.
+
+    Raises:
+        UserError: the network has no pooled embedding.
+    """
+    if ctx.task.kind == "tokens" or (ctx.task.kind == "text" and "text_pair" not in rows.column_names):
+        return np.asarray(text_embeddings(ctx.model, rows["text"][:]))
+    with torch.random.fork_rng():  # a new head is drawn
+        model = ctx.task.load_model(ctx.model, ctx.labels, ctx.problem_type).to(PartialState().device)
+        return np.asarray(features_of(model, ctx, rows)[0])
 
 
 def batches(rows: EncodedRows, order: list[list[int]], ctx: Context, device: torch.device) -> Iterator[Batch]:
