@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -284,6 +285,19 @@ def test_metrics_hold_no_value_that_is_not_json(train):
 def test_work_in_progress_lies_beside_the_output_and_goes(train, tmp_path, monkeypatch):
     seen: ClassVar[list] = []
     attempt = Fitting.attempt
+    monkeypatch.setattr(Fitting, "attempt", lambda self, *given: seen.append(Path(self.work)) or attempt(self, *given))
+    train(train={"num_train_epochs": 1})
+    assert seen[0] == tmp_path / ".out.partial" / "work"
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_teacher_of_the_same_rows_is_trained_once_and_leaves_torchs_generator_as_it_was(train, monkeypatch):
+    trained, attempt = [], Fitting.attempt
+
+    def counted(self, rows, *more):
+        trained.append(len(rows))
+        return attempt(self, rows, *more)
+
     monkeypatch.setattr(Fitting, "attempt", counted)
 
     class Asks(Technique):
