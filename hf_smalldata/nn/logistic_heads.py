@@ -7,6 +7,8 @@ refits: seconds, where ridge regression takes none. No use for values.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +31,25 @@ PENALTY = 0.3  # the likeliest before any row is seen, and the one where no row 
 MOST_FOLDS = 10
 MOST_STEPS = 10_000
 
+Array = np.ndarray[Any, Any]
 
-def logistic(z: Tensor, targets: Tensor, problem_type: ProblemType, seed: int, balanced: bool = False) -> Head:
+
+class Rows(NamedTuple):
+    """What a head learns from: features (N, K), targets (N, C), and the weights of rows (N,) where they differ."""
+
+    x: Array
+    targets: Array
+    weights: Array | None = None
+
+
+def logistic(
+    z: Tensor,
+    targets: Tensor,
+    problem_type: ProblemType,
+    seed: int,
+    balanced: bool = False,
+    grow: Callable[[Array, Array], Rows] = Rows,
+) -> Head:
     """Multinomial logistic regression; for several labels a row one regression a label.
 
     Penalty and scale of the logits are those with the least log-loss in folds, plus a weak prior for the penalty. A
@@ -44,6 +63,8 @@ def logistic(z: Tensor, targets: Tensor, problem_type: ProblemType, seed: int, b
         problem_type: of the rows; no regression.
         seed: of the folds.
         balanced: rows of all classes together weigh the same.
+        grow: features and targets of rows -> what is learnt from in their place, such as these and rows made of them.
+            Within a fold it sees those that are not left out; left out and judged by are the given rows alone.
 
     Returns:
         The head, and penalty (relative, see `PENALTIES`), scale, folds, cv_loss and, for one class a row, cv_accuracy.
@@ -57,15 +78,16 @@ def logistic(z: Tensor, targets: Tensor, problem_type: ProblemType, seed: int, b
     unit = max(float(s.square().mean().sqrt()), 1e-6 * float(z.square().mean().sqrt()), 1e-12)
     x, wanted = (u * s / unit).numpy(), targets.numpy()  # turned: the same heads in fewer features (N, K)
     fold = folds(targets, single, np.random.default_rng(seed))
+    whole, parts = grow(x, wanted), [grow(x[fold != out], wanted[fold != out]) for out in range(fold.max() + 1)]
     found = []
     for penalty in PENALTIES if fold.max() >= 0 else (PENALTY,):
-        weight, bias = _solve(x, wanted, penalty, single, balanced)
+        weight, bias = _solve(whole, penalty, single, balanced)
         facts = {"penalty": penalty, "folds": int(fold.max() + 1)}
         if fold.max() < 0:
             found.append((0.0, weight, bias, unit_scale(torch.from_numpy(x @ weight.T + bias)), facts))
             continue
         judges = fold >= 0
-        scores = torch.from_numpy(_left_out(x, wanted, fold, penalty, single, balanced)[judges])
+        scores = torch.from_numpy(_left_out(x, fold, parts, penalty, single, balanced)[judges])
         scale, facts["cv_loss"] = fit_scale(scores, targets[judges], problem_type)
         if single:
             facts["cv_accuracy"] = float((scores.argmax(1) == targets[judges].argmax(1)).double().mean())
@@ -95,23 +117,22 @@ def folds(targets: Tensor, single: bool, rng: np.random.Generator) -> np.ndarray
 
 
 def _left_out(
-    x: np.ndarray, targets: np.ndarray, fold: np.ndarray, penalty: float, single: bool, balanced: bool
+    x: np.ndarray, fold: np.ndarray, parts: list[Rows], penalty: float, single: bool, balanced: bool
 ) -> np.ndarray:
     """Logits (N, C), each by a head that has not seen its fold; 0 for rows that are never left out."""
-    scores = np.zeros(targets.shape)
-    for out in range(fold.max() + 1):
-        weight, bias = _solve(x[fold != out], targets[fold != out], penalty, single, balanced)
+    scores = np.zeros((len(x), parts[0].targets.shape[1]))
+    for out, part in enumerate(parts):
+        weight, bias = _solve(part, penalty, single, balanced)
         scores[fold == out] = x[fold == out] @ weight.T + bias
     return scores
 
 
-def _solve(
-    x: np.ndarray, targets: np.ndarray, penalty: float, single: bool, balanced: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _solve(rows: Rows, penalty: float, single: bool, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
     """Weight (C, K) and bias (C,)."""
+    x, targets, weights = rows
     model = LogisticRegression(C=1 / penalty, max_iter=MOST_STEPS, class_weight="balanced" if balanced else None)
     if single:
-        model.fit(x, targets.argmax(1))
+        model.fit(x, targets.argmax(1), weights)
         if targets.shape[1] > 2:
             return model.coef_, model.intercept_
         halves = np.array([[-0.5], [0.5]])  # scikit-learn keeps the difference of the two
@@ -119,7 +140,7 @@ def _solve(
     weight, bias = np.zeros((targets.shape[1], x.shape[1])), np.zeros(targets.shape[1])
     for label, wanted in enumerate(targets.T):
         if wanted.min() < wanted.max():
-            model.fit(x, wanted)
+            model.fit(x, wanted, weights)
             weight[label], bias[label] = model.coef_[0], model.intercept_[0]
         else:  # all rows have the label, or none has: as likely as `UNDECIDED` rows more make it
             bias[label] = (1 if wanted[0] else -1) * math.log(2 * len(wanted) / UNDECIDED + 1)

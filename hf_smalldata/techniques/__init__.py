@@ -72,6 +72,8 @@ REGISTRY: dict[str, str] = {
     "prototypical": "hf_smalldata.techniques.fewshot.prototypical:Prototypical",
     "knn": "hf_smalldata.techniques.fewshot.knn:Knn",
     "zero_shot": "hf_smalldata.techniques.fewshot.zero_shot:ZeroShot",
+    # synthesis
+    "feature_synthesis": "hf_smalldata.techniques.synthesis.feature_synthesis:FeatureSynthesis",
 }
 
 
