@@ -32,6 +32,7 @@ HEADS = {
     "AutoModelForAudioClassification": "audio-classification",
     "AutoModelForZeroShotImageClassification": "zero-shot-image-classification",
     "AutoModelForSeq2SeqLM": "translation",
+    "AutoModelForCausalLM": "text-generation",
 }
 
 

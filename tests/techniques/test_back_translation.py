@@ -17,7 +17,8 @@ from hf_smalldata.data.made import rng_of
 from hf_smalldata.errors import UserError
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.techniques.augment import back_translation
-from hf_smalldata.techniques.augment.back_translation import BackTranslation, kept, ratio
+from hf_smalldata.techniques.augment.back_translation import BackTranslation, ratio
+from hf_smalldata.techniques.augment.remembered import remembered
 from hf_smalldata.techniques.augment.translating import Drawn, Translator
 from hf_smalldata.testing import TOPICS
 
@@ -153,11 +154,11 @@ def test_what_was_made_before_an_interruption_is_kept(tmp_path):
             yield [[text.upper()]]
 
     with pytest.raises(KeyboardInterrupt):
-        kept(tmp_path / "made", "key", ["a", "b", "c"], make)
+        remembered(tmp_path / "made", "key", ["a", "b", "c"], make)
     texts = ["b", "c", "a", "c"]
-    again = kept(tmp_path / "made", "key", texts, lambda texts: iter([[[f"new {each}"] for each in texts]]))
+    again = remembered(tmp_path / "made", "key", texts, lambda texts: iter([[[f"new {each}"] for each in texts]]))
     assert again == {"a": ["A"], "b": ["B"], "c": ["new c"]}
-    assert kept(tmp_path / "made", "other", ["a"], lambda texts: iter([[["x"]]])) == {"a": ["x"]}
+    assert remembered(tmp_path / "made", "other", ["a"], lambda texts: iter([[["x"]]])) == {"a": ["x"]}
 
 
 def test_variants_much_longer_or_unlike_their_text_are_dropped_and_counted(technique, text, context, monkeypatch):

@@ -6,12 +6,8 @@ and tweets, and hurts where the wording is the label, as in tone, dialect or spe
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from datasets import Dataset
@@ -20,9 +16,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from tqdm.auto import tqdm
 
 from hf_smalldata.data.made import real, rng_of
-from hf_smalldata.tasks.pretrained import locate, told_of
+from hf_smalldata.tasks.pretrained import told_of
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import Context, Technique
+from hf_smalldata.techniques.augment.remembered import remembered, state_of
 from hf_smalldata.techniques.augment.translating import Translator
 from hf_smalldata.techniques.augment.variants import Variant, with_variants
 
@@ -79,9 +76,9 @@ class BackTranslation(Technique):
                  ModelSpec(name=self.back or MODELS[1], revision=self.revision_back))  # fmt: skip
         settings = self.model_dump(include={"n_aug", "method", "beams", "temperature", "top_k"})
         with told_of({"model.name:": "techniques.back_translation:"}):
-            key = json.dumps([[spec.model_dump(), _state(spec)] for spec in specs] + [settings])
+            key = json.dumps([[spec.model_dump(), state_of(spec)] for spec in specs] + [settings])
             place = cached_assets_path("hf_smalldata", "translations") / "texts.sqlite"
-            found = kept(place, key, texts, lambda some: self._round_trip(specs, some))
+            found = remembered(place, key, texts, lambda some: self._round_trip(specs, some))
         variants = [
             {"parent": row_id, "text": variant}
             for row_id, text in zip(originals["id"], texts, strict=True)
@@ -107,43 +104,7 @@ class BackTranslation(Technique):
             yield [ends[at : at + self.n_aug] for at in range(0, len(ends), self.n_aug)]
 
 
-def kept(
-    file: Path, key: str, texts: Sequence[str], make: Callable[[Sequence[str]], Iterator[list[list[str]]]]
-) -> dict[str, list[str]]:
-    """What was made of each text: read where it is kept, made where it is not, and kept from then on.
-
-    Args:
-        file: a database, made if it is not there; processes may share it.
-        key: all that the result depends on besides the text.
-        texts: of which some may be alike.
-        make: takes texts, and gives lists of strings for one part of them after the other, in their order.
-    """
-    names = {text: hashlib.sha256(f"{key}\n{text}".encode()).hexdigest() for text in texts}
-    with closing(sqlite3.connect(file, timeout=60)) as database:
-        with database:
-            database.execute("CREATE TABLE IF NOT EXISTS made (name TEXT PRIMARY KEY, texts TEXT NOT NULL)")
-        ask = "SELECT texts FROM made WHERE name = ?"
-        there = {text: database.execute(ask, (name,)).fetchone() for text, name in names.items()}
-        found = {text: json.loads(row[0]) for text, row in there.items() if row}
-        missing = [text for text in names if text not in found]
-        if missing:
-            left = iter(missing)
-            for part in make(missing):
-                fresh = dict(zip((next(left) for _ in part), part, strict=True))
-                with database:
-                    rows = [(names[text], json.dumps(each)) for text, each in fresh.items()]
-                    database.executemany("INSERT OR REPLACE INTO made VALUES (?, ?)", rows)
-                found |= fresh
-    return found
-
-
 def ratio(one: str, other: str) -> float:
     """Characters of the longer text for each of the shorter; infinite beside an empty one."""
     shorter, longer = sorted((len(one), len(other)))
     return longer / shorter if shorter else float("inf")
-
-
-def _state(spec: ModelSpec) -> list[tuple[str, int, int]]:
-    """Of a folder, which may be another model tomorrow: names, sizes and times of its weights; nothing of a Hub id."""
-    files = Path(locate(spec.name)).glob("*.safetensors")
-    return sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
