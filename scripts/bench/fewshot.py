@@ -16,7 +16,8 @@ edited recipe is measured anew.
 - ours: model settings, techniques and train settings of --recipe
 
 Timed is training alone, after libraries, model and rows are loaded; ours is timed with loading the model. Times are
-those of the CPU, summed over threads: with one thread what an idle core takes, whatever else the machine does. Where
+those of the CPU, summed over threads: with one thread what an idle core takes, whatever else the machine does; seconds
+on the clock stand beside them, for GPUs. Where
 SetFit would make more than --most-pairs pairs of sentences, its time is extrapolated from 40 steps and there is no
 accuracy.
 """
@@ -104,6 +105,8 @@ def measure(given: argparse.Namespace, seed: int, side: str, recipe: str = "", s
         started = time.process_time()
         answers = np.asarray(predict(test))
         seconds = time.process_time() - started
+        if torch.cuda.is_available():
+            line["peak_gpu_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
     accuracy = float((answers == np.asarray(test["label"])).mean())
     return {**line, "accuracy": round(accuracy, 4),
             "predict_rows_per_cpu_second": round(len(test["label"]) / seconds, 1)}  # fmt: skip
@@ -161,10 +164,9 @@ def _ours(given: argparse.Namespace, seed: int, side: str, rows: Line, folder: s
     data = read_rows(plan, get_task(plan.task))
     drawn = Dataset.from_dict(rows["train"], features=data.train.select_columns(["id", "text", "label"]).features)
     fitting = Fitting.of(plan, data, Path(folder))
-    started = time.process_time()
+    started = _clocks()
     learnt = fitting.attempt(drawn, seed, seed)
-    seconds = time.process_time() - started
-    return {"cpu_seconds": round(seconds, 2),
+    return {**_since(started),
             "predict": lambda test: fitting.predict(learnt.model, Dataset.from_dict(test)).argmax(-1)}  # fmt: skip
 
 
@@ -189,14 +191,15 @@ def _setfit(given: argparse.Namespace, seed: int, side: str, rows: Line, folder:
     arguments = TrainingArguments(output_dir=folder, report_to="none", show_progress_bar=False, save_strategy="no",
                                   seed=seed, **more)  # fmt: skip
     trainer = Trainer(model=model, args=arguments, train_dataset=part, callbacks=[Clock()])
-    started = time.process_time()
+    started = _clocks()
     trainer.train()
-    seconds = time.process_time() - started
+    took = _since(started)
     if pairs > given.most_pairs:
         a_step = (ends[-1] - ends[0]) / (STEPS - 1)  # what is done once (the head) is not multiplied
         rest = a_step * (pairs / arguments.embedding_batch_size - STEPS)
-        return {"pairs": pairs, "predict": None, "skipped": True, "estimated_seconds": round(seconds + rest)}
-    return {"pairs": pairs, "cpu_seconds": round(seconds, 2),
+        return {"pairs": pairs, "predict": None, "skipped": True,
+                "estimated_seconds": round(took["cpu_seconds"] + rest)}  # fmt: skip
+    return {"pairs": pairs, **took,
             "predict": lambda test: model.predict(test["text"], show_progress_bar=False)}  # fmt: skip
 
 
@@ -223,14 +226,14 @@ def _frozen(given: argparse.Namespace, seed: int, side: str, rows: Line, folder:
     from sklearn.linear_model import LogisticRegression
 
     encoder, head = _sentence_encoder(rows["model"]), LogisticRegression()
-    started = time.process_time()
+    started = _clocks()
     head.fit(encoder.encode(rows["train"]["text"], show_progress_bar=False), rows["train"]["label"])
-    seconds = time.process_time() - started
+    took = _since(started)
 
     def predict(test: Any) -> Any:
         return head.predict(encoder.encode(test["text"], show_progress_bar=False))
 
-    return {"cpu_seconds": round(seconds, 2), "predict": predict}
+    return {**took, "predict": predict}
 
 
 def _trainer(given: argparse.Namespace, seed: int, side: str, rows: Line, folder: str, sections: Line) -> Line:
@@ -254,11 +257,19 @@ def _trainer(given: argparse.Namespace, seed: int, side: str, rows: Line, folder
     )  # fmt: skip
     trainer: Any = Trainer(model=model, args=arguments, train_dataset=tokenized(rows["train"]),
                            processing_class=tokenizer, data_collator=DataCollatorWithPadding(tokenizer))  # fmt: skip
-    started = time.process_time()
+    started = _clocks()
     trainer.train()
-    seconds = time.process_time() - started
-    return {"cpu_seconds": round(seconds, 2),
+    return {**_since(started),
             "predict": lambda test: trainer.predict(tokenized(test)).predictions.argmax(-1)}  # fmt: skip
+
+
+def _clocks() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
+
+
+def _since(started: tuple[float, float]) -> Line:
+    of_cpu, on_the_clock = (now - then for now, then in zip(_clocks(), started, strict=True))
+    return {"cpu_seconds": round(of_cpu, 2), "wall_seconds": round(on_the_clock, 2)}
 
 
 def _peak() -> float:

@@ -76,8 +76,8 @@ def gapped(texts: list[str]) -> list[Gapped]:
 def alone(filler: Filler, text: Gapped) -> None:
     for gap in text.gaps:
         encoded = encode(filler.tokenizer, [text._replace(gaps=[gap])])
-        batch, masks = batch_of(encoded, [0], filler.tokenizer, torch.device("cpu"))
-        filler.model(**batch).logits[masks].topk(11)
+        batch, masks = batch_of(encoded, [0], filler.tokenizer, filler.model.device)
+        filler.model(**batch).logits[masks].topk(11).indices.tolist()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Every technique of a task, each alone on top of a plain recipe, on one data set: what helped, what hurt.
 
     python scripts/bench/techniques.py BASE.yaml [KEY=VALUE]... [--settings settings.yaml] [--techniques eda llrd]
-                                       [--seeds 5] [--output runs/bench-techniques] [--table table.md]
+                                       [--seeds 0 1 2 3 4] [--jobs 1]
+                                       [--output runs/bench-techniques] [--table table.md]
 
 A study compares the base recipe with itself plus one technique, on the same draws and test rows, with Holm's
 correction over all of them. Finished Runs are kept: the same command goes on where it stopped. --settings gives
@@ -21,11 +22,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.recipe import Recipe, override, read_yaml
 from hf_smalldata.study import study
+from hf_smalldata.study.executors import choose
 from hf_smalldata.techniques import REGISTRY, get_technique
 
 Settings = dict[str, dict[str, Any]]
@@ -37,14 +40,17 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--settings", type=Path, help="a YAML file: name -> techniques, train, leave_out")
     parser.add_argument("--techniques", nargs="+", metavar="NAME", help="[default: all that fit and can run here]")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--jobs", type=int, help="Runs at a time [default: 1]")
     parser.add_argument("--output", type=Path, default=Path("runs/bench-techniques"))
     parser.add_argument("--table", type=Path, help="a markdown file for the table, too")
     given = parser.parse_args()
     base = override(read_yaml(given.base), given.overrides)
     settings = yaml.safe_load(given.settings.read_text()) if given.settings else {}
     recipes, left = variants(base, settings, given.techniques)
-    made = study({"plain": Recipe.parse(base), **recipes}, given.output, seeds=range(given.seeds))
+    made = study(
+        {"plain": Recipe.parse(base), **recipes}, given.output, seeds=given.seeds, executor=choose("local", given.jobs)
+    )
     lines = table(made.results, left)
     print("\n".join(lines))
     if given.table:
@@ -90,11 +96,14 @@ def table(results: dict[str, Any], left: dict[str, str]) -> list[str]:
         rows.append(f"| `{each['what']}` | {line['metrics'][metric]['value']:.3f} | {_show(gap, '+')} | "
                     f"{each['verdict']} | {_seconds(line):.1f} |")  # fmt: skip
     seeds = {run["seed"] for run in plain["runs"]}
-    said = [f"{len(seeds)} seeds, {plain['train_rows']} training rows; {platform.machine()}, {date.today()}."]
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    said = [f"{len(seeds)} seeds, {plain['train_rows']} training rows; {machine}, {date.today()}."]
     return [*said, "", *rows, "", *(f"- `{name}` left out: {why}" for name, why in left.items())]
 
 
 def _show(value: dict[str, Any], sign: str = "") -> str:
+    if value["low"] is None:
+        return f"{value['value']:{sign}.3f} (no interval)"
     return f"{value['value']:{sign}.3f} ({value['low']:{sign}.3f} to {value['high']:{sign}.3f})"
 
 
