@@ -16,17 +16,18 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import release_memory
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from hf_smalldata.audit import audit_labels
+from hf_smalldata.data.domains import REST, rest
 from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import ragged, stacked
 from hf_smalldata.evaluation.metrics import MAIN_METRIC, greater_is_better, score
 from hf_smalldata.memory import keep_few_kernels, peak_bytes, peak_gpu_bytes, reset_peak
 from hf_smalldata.nn.heads import scale_logits
-from hf_smalldata.nn.losses import balanced_weights, probabilities
+from hf_smalldata.nn.losses import probabilities
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Predictions, Task
@@ -40,6 +41,8 @@ from hf_smalldata.training.predict import predict_logits
 from hf_smalldata.training.prefix_cache import NOTHING_FROZEN, inputs_change, prefix_cache
 from hf_smalldata.training.tracking import Tracking, tracked
 from hf_smalldata.training.trainer import SmallDataTrainer
+from hf_smalldata.training.unlabelled import riders
+from hf_smalldata.training.weights import class_weights
 
 logger = logging.getLogger(__name__)
 
@@ -117,12 +120,12 @@ class Fitting:
         model.to(arguments.device)
         hook_seconds = time.perf_counter() - begun
         audit_labels(rows, context)
-        found = context.facts
+        found, beside = context.facts, riders(recipe.techniques, context)
         del context  # and with it the models that techniques had it fit
         collate = collator(task, processor, self.width, data.problem_type)
         given, rows = rows, task.cut(rows, processor)
         own = self.kept.features(rows, task, processor) if given is drawn else None  # made rows have no lasting id
-        train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start, own)
+        train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start, own, beside)
         validation = None if data.validation is None else self._encoded(task.cut(data.validation, processor))
         off = inputs_change(recipe.techniques)
         cacheable = [] if off else [part for part in (train_rows, validation) if part is not None]
@@ -139,7 +142,7 @@ class Fitting:
                 args=arguments,
                 techniques=recipe.techniques,
                 problem_type=data.problem_type,
-                class_weights=self._class_weights(rows),
+                class_weights=class_weights(rows, recipe.data.class_weights, data.labels, data.problem_type),
                 data_collator=collate,
                 train_dataset=train_rows,
                 eval_dataset=validation,
@@ -205,8 +208,9 @@ class Fitting:
     def context(self, drawn: Dataset, seed: int, work: Path) -> Context:
         """What techniques may know of the training of one seed on `drawn`."""
         recipe, data = self.recipe, self.data
-        return Context(self.task, recipe.model, self.processor, drawn, None, data.labels, data.problem_type, seed, work,
-                       self._fit_others(seed))  # fmt: skip
+        unlabelled = rest(data.train, drawn) if recipe.data.unlabelled == REST else data.unlabelled
+        return Context(self.task, recipe.model, self.processor, drawn, unlabelled, data.labels, data.problem_type, seed,
+                       work, self._fit_others(seed), data.source)  # fmt: skip
 
     def _probabilities(self, logits: Predictions) -> Predictions:
         problem = self.data.problem_type
@@ -272,21 +276,6 @@ class Fitting:
         chosen = [self.task.select(one, features) for one, features in zip(logits, rows.features, strict=True)]
         scores = self._probabilities(stacked(chosen))
         return score(scores[:, 0] if problem == "regression" else scores, rows.raw_labels, problem)
-
-    def _class_weights(self, rows: Dataset) -> Tensor | None:
-        chosen, names = self.recipe.data.class_weights, self.data.labels
-        if chosen == "none":
-            return None
-        if isinstance(chosen, dict):
-            return torch.tensor([chosen.get(name, 1.0) for name in names])
-        if self.data.problem_type == "token_classification":
-            tags = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows["label"][:]])
-            return balanced_weights(torch.bincount(torch.from_numpy(tags), minlength=len(names)).float())
-        labels = torch.as_tensor(rows["label"][:])
-        if self.data.problem_type == "multi_label_classification":
-            positives = labels.sum(0)
-            return (len(labels) - positives) / positives.clamp(min=1)  # negatives for each positive
-        return balanced_weights(torch.bincount(labels, minlength=len(names)).float())
 
     def _collapsed(self, model: nn.Module, drawn: Dataset) -> bool:
         """One constant answer on training rows of more than one class."""

@@ -14,6 +14,7 @@ import pandas as pd
 from accelerate import PartialState
 from datasets import Dataset
 
+from hf_smalldata.data.domains import REST
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import rows_record
 from hf_smalldata.data.strata import class_counts
@@ -59,6 +60,7 @@ class Outcome:
                 "pool": len(data.train),
                 "validation": 0 if data.validation is None else len(data.validation),
                 "test": len(test),
+                **self._beside(),
             },
             "classes": self._classes(),
             "notes": list(data.warnings),
@@ -68,6 +70,13 @@ class Outcome:
             "baseline_seconds": round(self.others.seconds, 2),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
+
+    def _beside(self) -> dict[str, int]:
+        """Rows that stood beside the labelled ones of the target, where there were some."""
+        data, drawn = self.data, next(iter(self.draws.values()))
+        rest = len(data.train) - len(drawn) if self.recipe.data.unlabelled == REST else 0
+        found = {name: rows for name, rows in (("unlabelled", data.unlabelled), ("source", data.source)) if rows}
+        return {**{name: len(rows) for name, rows in found.items()}, **({"unlabelled": rest} if rest else {})}
 
     def _classes(self) -> dict[str, dict[str, int]]:
         """Rows by label: there to learn from, learnt from by the first seed, and tested."""

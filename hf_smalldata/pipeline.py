@@ -19,6 +19,7 @@ from transformers import TrainingArguments
 
 from hf_smalldata import bundle, report
 from hf_smalldata.card import model_card
+from hf_smalldata.data.domains import apart, with_domains
 from hf_smalldata.data.load import Splits, load
 from hf_smalldata.data.modality import get_modality
 from hf_smalldata.data.rows import apply_rows
@@ -109,6 +110,7 @@ def read_rows(recipe: Recipe, task: Task, objects: Mapping[str, Any] | None = No
     with PartialState().main_process_first():
         data = load_and_examine(recipe, task, objects)
         data = apply_rows(data, recipe.data) if recipe.data.rows else split(data, recipe.data)
+        data = apart(data, recipe.data)
     check_rows(recipe, data)
     return data
 
@@ -119,7 +121,7 @@ def load_and_examine(recipe: Recipe, task: Task, objects: Mapping[str, Any] | No
     Raises:
         UserError: the rows cannot be read, or there is no such model.
     """
-    data = load(recipe.data, task.kind, objects=objects)
+    data = with_domains(load(recipe.data, task.kind, objects=objects), recipe.data, task.kind)
     if not PartialState().is_main_process:
         return data
     lengths = lengths_of(task, task.load_processor(recipe.model))

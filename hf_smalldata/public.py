@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.technique import Technique
 
@@ -10,7 +12,11 @@ def public_recipe(recipe: Recipe) -> Recipe:
     """The recipe with only the last part of local paths."""
     paths = ("name", "train", "validation", "test", "rows")
     given = {key: getattr(recipe.data, key) for key in paths}
-    data = recipe.data.model_copy(update={key: public_name(path) for key, path in given.items() if path is not None})
+    update: dict[str, Any] = {key: public_name(path) for key, path in given.items() if path is not None}
+    for key in ("unlabelled", "source"):
+        path = getattr(recipe.data, key)
+        update[key] = tuple(map(public_name, path)) if isinstance(path, tuple) else path and public_name(path)
+    data = recipe.data.model_copy(update=update)
     model = recipe.model.model_copy(update={"name": public_name(recipe.model.name)})
     techniques = tuple(_public_technique(each) for each in recipe.techniques)
     return recipe.model_copy(update={"data": data, "model": model, "techniques": techniques})

@@ -223,6 +223,8 @@ def _techniques(items: Any, task: str, data: DataSpec | None, problems: list[str
             family = type(each).__module__.rpartition(".")[0]
             akin = [name for name in fitting if REGISTRY[name].startswith(f"{family}.")] or fitting
             problems.append(f"{where}: not for {task}; those that are: {', '.join(akin)}")
+        missing = [need for need in ("source", "unlabelled") if need in each.needs and not getattr(data, need, True)]
+        problems += [f"{where}: needs {need} rows; set data.{need}" for need in missing]
         if names.count(each.name) > 1:
             problems.append(f"{where}: given {names.count(each.name)} times; once is enough")
             names = [name for name in names if name != each.name]

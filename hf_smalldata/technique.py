@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from hf_smalldata.data.modality import Kind
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.nn.losses import Terms
 from hf_smalldata.tasks import TASKS
@@ -28,7 +29,7 @@ ALL_TASKS = frozenset(TASKS)
 HOOKS = ("rows", "model", "param_groups", "example", "batch", "loss_terms", "penalty", "step", "callbacks",
          "baseline")  # fmt: skip
 
-Need = Literal["unlabelled", "features", "validation", "gpu"]
+Need = Literal["unlabelled", "source", "features", "validation", "gpu"]
 Predictor = Callable[[Dataset], np.ndarray]  # rows -> probabilities (N, C)
 ParamGroups = list[dict[str, Any]]
 
@@ -41,12 +42,13 @@ class Context:
     model: ModelSpec  # the pretrained model that the run starts from
     processor: Any
     train: Dataset  # the labelled rows that may be learnt from: columns id, input, label
-    unlabelled: Dataset | None
+    unlabelled: Dataset | None  # rows without labels: columns id, domain, input
     labels: tuple[str, ...]
     problem_type: ProblemType
     seed: int
     work_dir: Path
     fit: Callable[[Dataset], Predictor]  # trains this recipe, less its `rows` hooks, on other rows
+    source: Dataset | None = None  # labelled rows of other domains, with the same labels: also a column `domain`
     facts: dict[str, Any] = field(default_factory=dict)  # what techniques found, by their names: written to the Run
 
     def once(self, key: str, make: Callable[[Path], None]) -> Path:
@@ -65,6 +67,13 @@ class Context:
         return path
 
 
+class Beside(NamedTuple):
+    """Unlabelled rows in each training batch, drawn anew each epoch, as many of each domain."""
+
+    per_row: int = 1  # for each labelled row, in `batch["unlabelled"]`, as the recipe's `example` hooks leave them
+    strong: Technique | None = None  # what makes other views of the same rows, in `batch["strong"]`
+
+
 class Technique(BaseModel):
     """One idea for learning from few labels."""
 
@@ -81,6 +90,14 @@ class Technique(BaseModel):
 
     def default_learning_rate(self) -> float | None:
         """The learning rate to use when the recipe gives none; None to leave the default."""
+        return None
+
+    def beside(self, kind: Kind) -> Beside | None:
+        """Which unlabelled rows it wants in each training batch; the model's inputs for them.
+
+        Args:
+            kind: what the task reads.
+        """
         return None
 
     def rows(self, train: Dataset, ctx: Context) -> Dataset:

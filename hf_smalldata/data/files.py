@@ -71,6 +71,18 @@ def read_table(path: Path, spec: DataSpec, kind: Kind) -> Table:
     return table
 
 
+def read_lines(path: Path, encoding: str) -> Table:
+    """A text a line that is not blank, in the column `text`; ids are those of rows.
+
+    Raises:
+        UserError: another encoding, or no such line.
+    """
+    lines = [line.strip() for line in _decode(path, encoding).splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{path}: expected a text a line, found nothing but blank space")
+    return Table(path.name, [f"{path.name}:{row}" for row in range(len(lines))], {"text": lines}, folder=path.parent)
+
+
 def _decode(path: Path, encoding: str) -> str:
     """The file as text, without a byte order mark."""
     data = path.read_bytes()

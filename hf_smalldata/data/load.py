@@ -40,6 +40,8 @@ class Splits:
         problem_type: label is an int, a multi-hot list of floats, or a float.
         warnings: what was left out or looks wrong, a sentence each.
         draws: training rows by seed as `data.rows` records them; empty without it.
+        unlabelled: rows without labels: columns id, domain, input; or None (see `domains`).
+        source: labelled rows of other domains, with the same labels: columns id, domain, input, label; or None.
     """
 
     train: Dataset
@@ -49,6 +51,8 @@ class Splits:
     problem_type: ProblemType
     warnings: tuple[str, ...] = ()
     draws: Mapping[int, Dataset] = field(default_factory=dict)
+    unlabelled: Dataset | None = None
+    source: Dataset | None = None
 
 
 def load(spec: DataSpec, kind: Kind, problem_type_override: ProblemType | None = None, objects: Any = None) -> Splits:

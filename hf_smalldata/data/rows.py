@@ -27,7 +27,7 @@ class RowsRecord(BaseModel):
     train: dict[int, list[str]]  # ids of the rows drawn, by seed
     validation: list[str]
     test: list[str]
-    digest: dict[str, str]  # sha256 of a held-out split: equal digests mean equal rows in equal order
+    digest: dict[str, str]  # sha256 of a held-out split, of source and unlabelled rows: equal ones mean equal rows
     content: dict[str, str]  # first 16 hex digits of each row's sha256, by id
 
 
@@ -39,6 +39,7 @@ def rows_record(splits: Splits, draws: Mapping[int, Dataset]) -> dict[str, Any]:
         draws: the training rows by seed, before any technique adds to them.
     """
     validation, test = contents(splits.validation, splits), contents(splits.test, splits)
+    beside = [("source", contents(splits.source, splits)), ("unlabelled", _inputs(splits.unlabelled))]
     content = {**validation, **test}
     for drawn in draws.values():
         content.update(contents(drawn, splits))
@@ -46,7 +47,7 @@ def rows_record(splits: Splits, draws: Mapping[int, Dataset]) -> dict[str, Any]:
         train={seed: drawn["id"][:] for seed, drawn in draws.items()},
         validation=list(validation),
         test=list(test),
-        digest={name: _sha(rows) for name, rows in (("validation", validation), ("test", test)) if rows},
+        digest={name: _sha(rows) for name, rows in (("validation", validation), ("test", test), *beside) if rows},
         content={row_id: digest[:16] for row_id, digest in content.items()},
     ).model_dump(mode="json")
 
@@ -127,6 +128,10 @@ def contents(rows: Dataset | None, splits: Splits) -> dict[str, str]:
         row_id: hashlib.sha256(json.dumps([given, label]).encode()).hexdigest()
         for row_id, given, label in zip(rows["id"][:], inputs, labels, strict=True)
     }
+
+
+def _inputs(rows: Dataset | None) -> dict[str, str]:
+    return {} if rows is None else dict(zip(rows["id"][:], modality_of(rows).contents(rows), strict=True))
 
 
 def _sha(rows: Mapping[str, str]) -> str:

@@ -50,6 +50,11 @@ class DataSpec(BaseModel):
     window: Window | None = None  # of medical and 16-bit images; DICOM files bring their own
     class_weights: Literal["none", "auto"] | dict[str, float] = "none"
     rows: str | None = None  # rows.json of a Run: use exactly its splits and draws
+    unlabelled: str | tuple[str, ...] | None = None  # sources of rows without labels; `rest`: training rows not drawn
+    transductive: bool = False  # whether validation and test rows may be among them, without their labels
+    source: str | tuple[str, ...] | None = None  # labelled rows of other domains
+    source_labels: dict[str, str | None] = {}  # what their labels are called in the target; null leaves rows out
+    domain: str | None = None  # a column of `source` and `unlabelled` that names domains; each source is one without it
 
     @model_validator(mode="after")
     def _one_source_and_one_budget(self) -> DataSpec:
@@ -59,4 +64,6 @@ class DataSpec(BaseModel):
             raise ValueError("give `name` (all splits) or `train` (this split alone), not both")
         if self.labels_per_class is not None and self.fraction is not None:
             raise ValueError("give `labels_per_class` or `fraction`, not both")
+        if self.source_labels and not self.source:
+            raise ValueError("`source_labels` needs `source`")
         return self

@@ -16,6 +16,7 @@ from accelerate.utils import release_memory
 from datasets import Dataset
 from torch import nn
 
+from hf_smalldata.data.domains import apart
 from hf_smalldata.data.folds import folds
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import rows_record
@@ -147,7 +148,7 @@ class Workbench:
         whole, spec = self.whole(recipe), recipe.data
         parts = []
         for fold in folds(whole, self.plan.folds, repeat, spec.split_seed, spec.keep_together):
-            part = split_validation(replace(fold, validation=whole.validation), spec)
+            part = apart(split_validation(replace(fold, validation=whole.validation), spec), spec)
             check_rows(recipe, part)
             parts.append(part)
         return parts

@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.norms import has_statistics, renew_statistics
 from hf_smalldata.tasks.task import Batch
-from hf_smalldata.training.batching import to_device
+from hf_smalldata.training.batching import BESIDE_INPUTS, to_device
 from hf_smalldata.training.best import learnt, read_weights
 
 logger = logging.getLogger(__name__)
@@ -141,5 +141,5 @@ def _batches(loader: Any, args: TrainingArguments) -> Iterator[Batch]:
     rows, size = loader.dataset, args.train_batch_size
     for start in range(0, max(len(rows) - size, 0) + 1, size):
         batch = loader.collate_fn([rows[at] for at in range(start, min(start + size, len(rows)))])
-        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "unlabelled")}
+        inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE_INPUTS}
         yield to_device(inputs, args.device)

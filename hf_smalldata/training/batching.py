@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import datasets
 import numpy as np
@@ -19,6 +19,18 @@ from hf_smalldata.tasks.task import Batch, Features, Task
 from hf_smalldata.technique import Technique
 
 GPU_MULTIPLE = 8
+VIEWS = ("unlabelled", "strong")  # of unlabelled rows, in a batch: each the model's inputs
+BESIDE_INPUTS = ("labels", *VIEWS)  # entries of a batch that are not arguments of the model
+
+
+class Riders(Protocol):
+    """Unlabelled rows that ride beside labelled ones (see `training.unlabelled`)."""
+
+    def draw(self, epoch: int, lengths: Sequence[int]) -> None:
+        """Those of an epoch, for labelled rows of these lengths."""
+
+    def of(self, index: int) -> dict[str, list[Features]]:
+        """Those of a labelled row, by their names in the batch."""
 
 
 class EncodedRows(Dataset[Features]):
@@ -29,6 +41,7 @@ class EncodedRows(Dataset[Features]):
         augment: techniques with an `example` hook; none for rows that are only predicted.
         seed: of the augmentation.
         features: the rows as `task.encode` gives them, where they are at hand.
+        riders: unlabelled rows beside them.
     """
 
     def __init__(
@@ -39,6 +52,7 @@ class EncodedRows(Dataset[Features]):
         augment: Sequence[Technique] = (),
         seed: int = 0,
         features: list[Features] | None = None,
+        riders: Riders | None = None,
     ) -> None:
         self.task, self.processor, self.augment, self.seed, self.epoch = task, processor, tuple(augment), seed, 0
         self.raw: list[dict[str, Any]] = [task.decode(row, processor) for row in rows] if self.augment else []
@@ -48,6 +62,8 @@ class EncodedRows(Dataset[Features]):
         self.prefix: Sequence[Tensor] | None = None  # set while the prefix cache is in use
         self.prefix_alone = False  # whether the cached states are all that the model needs
         self.lengths = [task.length(features) for features in self.features]
+        self.riders = riders
+        self.set_epoch(0)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,6 +71,8 @@ class EncodedRows(Dataset[Features]):
     def set_epoch(self, epoch: int) -> None:
         """Called by the data loader: another epoch, other draws."""
         self.epoch = epoch
+        if self.riders is not None:
+            self.riders.draw(epoch, self.lengths)
 
     def __getitem__(self, index: int) -> Features:
         item: Features = {"label": self.labels[index]}
@@ -62,12 +80,18 @@ class EncodedRows(Dataset[Features]):
             item |= self._drawn(index) if self.augment else self.features[index]
         if self.prefix is not None:
             item["prefix"] = self.prefix[index]
-        return item
+        return item if self.riders is None else {**item, **self.riders.of(index)}
 
     def _drawn(self, index: int) -> Features:
         row = draws(self.raw[index], self.augment, self.seed, self.epoch)[-1]
-        (features,) = self.task.encode(cast(datasets.Dataset, _OneRow(row)), self.processor)
+        features = encoded_alone(row, self.task, self.processor)
         return {**features, "label": self.task.align(row["label"], features)}
+
+
+def encoded_alone(row: dict[str, Any], task: Task, processor: Any) -> Features:
+    """One decoded row as features."""
+    (features,) = task.encode(cast(datasets.Dataset, _OneRow(row)), processor)
+    return features
 
 
 def draws(row: Mapping[str, Any], augment: Sequence[Technique], seed: int, epoch: int) -> list[dict[str, Any]]:
@@ -90,6 +114,8 @@ def collator(
 ) -> Callable[[Sequence[Features]], Batch]:
     """Features with labels -> a batch; `labels` are targets (B, C) or (B, T, C), `prefix` cached states (B, T, d).
 
+    What rides beside the rows becomes a batch within the batch: `batch["unlabelled"]`.
+
     Args:
         task: of the rows.
         processor: of the task.
@@ -97,15 +123,21 @@ def collator(
         problem_type: decides what targets are.
         multiple: to which tokens are padded. Default: 8 where there is a GPU, whose matrix units take 8 at once.
     """
+    own = ("label", "prefix", *VIEWS)
     multiple = (GPU_MULTIPLE if torch.cuda.is_available() else 1) if multiple is None else multiple
 
     def collate(items: Sequence[Features]) -> Batch:
-        inputs = [{name: value for name, value in item.items() if name not in ("label", "prefix")} for item in items]
+        inputs = [{name: value for name, value in item.items() if name not in own} for item in items]
         batch = task.collate(inputs, processor) if inputs[0] else {}
         if "prefix" in items[0]:
             batch["prefix"] = pad_sequence([item["prefix"] for item in items], batch_first=True)
         batch["labels"] = task.targets([item["label"] for item in items], num_labels, problem_type)
-        return padded(batch, processor, multiple) if "input_ids" in batch else batch
+        whole: dict[str, Any] = {**(padded(batch, processor, multiple) if "input_ids" in batch else batch)}
+        for name in VIEWS:
+            if name in items[0]:
+                view = task.collate([features for item in items for features in item[name]], processor)
+                whole[name] = padded(view, processor, multiple) if "input_ids" in view else view
+        return whole
 
     return collate
 

@@ -14,11 +14,9 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.nn.losses import terms
 from hf_smalldata.technique import Technique, using
-from hf_smalldata.training.batching import LikeLengths
+from hf_smalldata.training.batching import BESIDE_INPUTS, VIEWS, LikeLengths
 from hf_smalldata.training.best import Progress
 from hf_smalldata.training.flops import SHORT_S, count, matmul_peak, size
-
-BESIDE_INPUTS = ("labels", "unlabelled")  # entries of a batch that are not arguments of the model
 
 
 class SmallDataTrainer(Trainer):
@@ -72,11 +70,15 @@ class SmallDataTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Batch hooks, the task's loss as loss_terms hooks leave it, penalties; hooks run in training only."""
-        batch = dict(inputs)
+        """Batch hooks, the task's loss as loss_terms hooks leave it, penalties; hooks run in training only.
+
+        Unlabelled rows are for penalties: what changes or mixes the labelled ones does not see them.
+        """
+        batch = {name: value for name, value in inputs.items() if name not in VIEWS}
         if model.training:
             for technique in self.on_batch:
                 batch = technique.batch(batch, model)
+            batch |= {name: inputs[name] for name in VIEWS if name in inputs}
         outputs = model(**{name: value for name, value in batch.items() if name not in BESIDE_INPUTS})
         weights = None if self.class_weights is None else self.class_weights.to(outputs.logits.device)
         parts = terms(outputs.logits, batch["labels"], self.problem_type, weights)
