@@ -25,6 +25,8 @@ from transformers import (
     FeatureExtractionMixin,
     HubertConfig,
     HubertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     ViTConfig,
@@ -254,4 +256,22 @@ def tiny_sequence_model(
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_causal_model(folder: Path, layers: int = 2, seed: int = 0) -> Path:
+    """A Llama of 32 features that writes word after word, names of topics and a colon among them; random weights."""
+    words = ["</s>", "<unk>", ":", ",", "nothing", *FILLER, *TOPICS]
+    words += [word for topic in TOPICS.values() for word in topic]
+    backend = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=256, initializer_range=0.1, bos_token_id=None, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="</s>", unk_token="<unk>", pad_token="</s>", model_max_length=256
+    ).save_pretrained(folder)
     return folder

@@ -41,6 +41,7 @@ from hf_smalldata.testing import (
     sequence_rows,
     text_rows,
     tiny_audio_model,
+    tiny_causal_model,
     tiny_image_model,
     tiny_masked_model,
     tiny_sequence_model,
@@ -192,6 +193,12 @@ def there_and_back(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     translators = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(translators)
     return translators.there_and_back(tmp_path_factory.mktemp("translators"))
+
+
+@pytest.fixture(scope="session")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a causal language model."""
+    return str(tiny_causal_model(tmp_path_factory.mktemp("causal") / "model"))
 
 
 @pytest.fixture

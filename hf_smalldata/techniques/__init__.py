@@ -73,6 +73,7 @@ REGISTRY: dict[str, str] = {
     "knn": "hf_smalldata.techniques.fewshot.knn:Knn",
     "zero_shot": "hf_smalldata.techniques.fewshot.zero_shot:ZeroShot",
     # synthesis
+    "language_model": "hf_smalldata.techniques.synthesis.language_model:LanguageModel",
     "feature_synthesis": "hf_smalldata.techniques.synthesis.feature_synthesis:FeatureSynthesis",
 }
 
