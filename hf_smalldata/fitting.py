@@ -30,9 +30,10 @@ from hf_smalldata.nn.heads import scale_logits
 from hf_smalldata.nn.losses import probabilities
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.tasks import get_task
+from hf_smalldata.tasks.pretrained import load_config
 from hf_smalldata.tasks.task import Predictions, Task
 from hf_smalldata.technique import Context, Predictor, using
-from hf_smalldata.training.arguments import training_arguments
+from hf_smalldata.training.arguments import learning_rate_of, training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator, to_device
 from hf_smalldata.training.best import KeepBest
 from hf_smalldata.training.compact_embedding import compact_embedding
@@ -156,6 +157,7 @@ class Fitting:
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
         facts = {
             "train_rows": len(rows),
+            "learning_rate": arguments.learning_rate,
             "train_seconds": round(seconds, 2),
             "epochs": round(float(trainer.state.epoch or 0), 2),
             "steps": trainer.state.global_step,
@@ -240,6 +242,8 @@ class Fitting:
     def _arguments(self, folder: Path, start: int, more: Mapping[str, Any]) -> TrainingArguments:
         evaluates = self.data.validation is not None and self.recipe.train["eval_strategy"] == "no"
         given = {**self.recipe.train, **({"eval_strategy": "epoch"} if evaluates else {}), **more}
+        if given["learning_rate"] == "auto":
+            given["learning_rate"] = learning_rate_of(load_config(self.task.model_class, self.recipe.model))
         return training_arguments(given, folder, start)
 
     def _checkpoint(self, folder: Path) -> str | None:

@@ -16,7 +16,7 @@ from hf_smalldata.tasks import TASKS
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
-from hf_smalldata.training.arguments import DEFAULTS, LEARNING_RATE, OURS, check
+from hf_smalldata.training.arguments import DEFAULTS, OURS, check
 from hf_smalldata.training.tracking import reports
 
 LARGEST_FILE_BYTES = 1_000_000
@@ -279,10 +279,10 @@ def _seeds(seeds: Any) -> list[str]:
     return [] if len(set(given)) == len(given) else [f"seeds: each seed once, got {seeds!r}"]
 
 
-def _learning_rate(techniques: Sequence[Technique]) -> float:
-    """That of the first technique which has one of its own, else that of full fine-tuning."""
+def _learning_rate(techniques: Sequence[Technique]) -> float | str:
+    """That of the first technique which has one of its own, else what suits the model's width."""
     rates = (each.default_learning_rate() for each in techniques)
-    return next((rate for rate in rates if rate is not None), LEARNING_RATE)
+    return next((rate for rate in rates if rate is not None), "auto")
 
 
 def _copy(value: Any) -> Any:

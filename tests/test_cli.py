@@ -92,6 +92,8 @@ def test_options_make_a_recipe_that_is_printed_and_can_be_kept(command, place, h
                               place / "topics.csv", "train.num_train_epochs=1")  # fmt: skip
     assert code == 0
     assert (here / "runs" / "topics" / "config.json").is_file()  # named after the data
+    metrics = json.loads((here / "runs" / "topics" / "smalldata" / "metrics.json").read_text())
+    assert metrics["runs"][0]["learning_rate"] == 5e-4  # `auto`, of so narrow a network
     made = output[output.index("task:") : output.index("┏")]
     (here / "kept.yaml").write_text(made)
     assert command("train", "kept.yaml")[0] == 0

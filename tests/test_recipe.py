@@ -71,7 +71,7 @@ def test_techniques_may_be_objects_from_python():
 
 
 def test_the_learning_rate_is_the_recipes_then_the_first_techniques_then_the_default():
-    assert parse().train["learning_rate"] == 5e-5
+    assert parse().train["learning_rate"] == "auto"
     assert parse(techniques=["label_smoothing", "lora", "freeze"]).train["learning_rate"] == 1e-3
     assert parse(techniques=["lora"], train={"learning_rate": 2e-3}).train["learning_rate"] == 2e-3
 

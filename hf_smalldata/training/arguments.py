@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -26,7 +26,8 @@ DEFAULTS: dict[str, Any] = {
     "logging_strategy": "no",
     "report_to": "none",
 }
-LEARNING_RATE = 5e-5  # of full fine-tuning, when neither recipe nor technique gives one
+BASE_RATE, BASE_WIDTH = 5e-5, 768  # full fine-tuning of BERT-base and the like
+HIGHEST_RATE, OTHER_RATE = 5e-4, 1e-4
 
 OURS: dict[str, Any] = {"early_stopping_patience": None, "early_stopping_threshold": 0.0}
 
@@ -68,6 +69,7 @@ def settings() -> dict[str, Any]:
     hints = get_type_hints(TrainingArguments)
     names = [field.name for field in dataclasses.fields(TrainingArguments) if field.init and field.name not in OWNED]
     return {name: hints[name] for name in names} | {
+        "learning_rate": float | Literal["auto"],
         "early_stopping_patience": int | None,
         "early_stopping_threshold": float,
     }
@@ -99,6 +101,8 @@ def check(train: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **more: Any) -> TrainingArguments:
     """The arguments of one training. `more` are those that only the run knows."""
     values = {name: value for name, value in {**DEFAULTS, **train, **more}.items() if name not in OURS}
+    if values.get("learning_rate") == "auto":
+        del values["learning_rate"]  # of no training: what is asked for is all else
     if os.environ.get("WORLD_SIZE", "1") == "1":
         values.pop("ddp_backend", None)  # of several processes; torch refuses it for one
     values |= precision(values)
@@ -115,6 +119,20 @@ def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **
     )
 
 
+def learning_rate_of(config: Any) -> float:
+    """The learning rate `auto` of full fine-tuning: the narrower a network, the higher.
+
+    Inversely to the square of its width, from 5e-5 at 768: 2e-4 at 384, 3e-5 at 1024; never above 5e-4. Small encoders
+    at the rate of BERT-base have not begun to learn when few rows have been seen ten times (`docs/measured.md`).
+
+    Args:
+        config: of a transformers model. Where it tells no width, as those of convolutions, the rate is 1e-4.
+    """
+    parts = (config, getattr(config, "vision_config", None))
+    width = next((found for part in parts if (found := getattr(part, "hidden_size", None))), None)
+    return min(BASE_RATE * (BASE_WIDTH / width) ** 2, HIGHEST_RATE) if width else OTHER_RATE
+
+
 def precision(values: Mapping[str, Any]) -> dict[str, bool]:
     """bfloat16 on a GPU that multiplies in it, unless `train:` says otherwise: twice as fast in half the memory."""
     if {"bf16", "fp16"} & set(values):
@@ -127,7 +145,8 @@ def _ranges(values: Mapping[str, Any]) -> list[str]:
     positive = ("learning_rate", "per_device_train_batch_size", "per_device_eval_batch_size",
                 "gradient_accumulation_steps", "early_stopping_patience")  # fmt: skip
     not_negative = ("num_train_epochs", "weight_decay", "warmup_steps", "max_grad_norm", "early_stopping_threshold")
-    wrong = [(name, "greater than 0") for name in positive if values.get(name) is not None and not values[name] > 0]
+    given = {name: value for name, value in values.items() if value not in (None, "auto")}
+    wrong = [(name, "greater than 0") for name in positive if name in given and not given[name] > 0]
     wrong += [(name, "at least 0") for name in not_negative if values.get(name) is not None and not values[name] >= 0]
     return [f"train.{name}: input should be {expected}, got {values[name]}" for name, expected in wrong]
 

@@ -96,7 +96,7 @@ def test_an_ablation_runs_no_variant_twice(techniques, variants):
 
 def test_without_its_technique_a_recipe_has_the_learning_rate_of_what_is_left():
     plan = make_plan({"whole": recipe(["lora"])}, ablate=True)
-    assert [made.train["learning_rate"] for made in plan.variants.values()] == [1e-3, 5e-5]
+    assert [made.train["learning_rate"] for made in plan.variants.values()] == [1e-3, "auto"]
     plan = make_plan({"whole": recipe(["lora"], train={"learning_rate": 3e-4})}, ablate=True)
     assert [made.train["learning_rate"] for made in plan.variants.values()] == [3e-4, 3e-4]
 

@@ -7,9 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import BertConfig, CLIPConfig, ResNetConfig, TrainingArguments
 
-from hf_smalldata.training.arguments import DEFAULTS, OWNED, RETIRED, check, precision, settings, training_arguments
+from hf_smalldata.training.arguments import (
+    DEFAULTS,
+    OWNED,
+    RETIRED,
+    check,
+    learning_rate_of,
+    precision,
+    settings,
+    training_arguments,
+)
 
 
 def problems(**train) -> list[str]:
@@ -115,3 +124,19 @@ def test_the_model_is_compiled_only_where_asked():
 
 def test_the_optimiser_is_one_kernel():
     assert training_arguments({}, Path("out"), seed=0).optim == "adamw_torch_fused"
+
+
+def test_auto_is_a_higher_rate_for_narrower_networks():
+    assert learning_rate_of(BertConfig(hidden_size=768)) == 5e-5
+    assert learning_rate_of(BertConfig(hidden_size=384)) == pytest.approx(2e-4)
+    assert learning_rate_of(BertConfig(hidden_size=32)) == 5e-4
+    assert learning_rate_of(CLIPConfig()) == learning_rate_of(
+        BertConfig(hidden_size=CLIPConfig().vision_config.hidden_size)
+    )
+    assert learning_rate_of(ResNetConfig()) == 1e-4
+
+
+def test_auto_is_no_number_that_transformers_is_given():
+    assert check({"learning_rate": "auto"}) == ({"learning_rate": "auto"}, [])
+    assert training_arguments({"learning_rate": "auto"}, Path("out"), seed=0).learning_rate > 0
+    assert problems(learning_rate="high")[0].startswith("train.learning_rate: ")
