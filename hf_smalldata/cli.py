@@ -15,6 +15,7 @@ import typer
 from hf_smalldata.commands.augment import augment
 from hf_smalldata.commands.episodes import episodes
 from hf_smalldata.commands.study import study
+from hf_smalldata.commands.synthesize import synthesize
 from hf_smalldata.console import session
 from hf_smalldata.errors import UserError, did_you_mean
 
@@ -123,6 +124,7 @@ def check_data(
 app.command()(study)
 app.command()(episodes)
 app.command()(augment)
+app.command()(synthesize)
 
 
 @app.command()

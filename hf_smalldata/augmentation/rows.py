@@ -65,7 +65,7 @@ class Variants:
     epochs: int
     lost: Mapping[str, int]
     held_out: frozenset[Hashable]
-    work: _Folder  # where files of made rows may lie
+    work: _Folder | None = None  # where files of made rows may lie
 
     def __len__(self) -> int:
         return len(self.originals)

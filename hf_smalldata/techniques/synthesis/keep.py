@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from hf_smalldata.data.made import real, with_made
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.data.strata import named
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.technique import Context
 from hf_smalldata.techniques.fewshot.rows import pretrained_features
@@ -257,11 +258,12 @@ def _write_provenance(
     """A line for each made row, by the main process."""
     if not PartialState().is_main_process:
         return
-    ids, nearest = rows["id"][:], originals["id"][:]
+    ids, labels, nearest = rows["id"][:], rows["label"][:], originals["id"][:]
     with whole(ctx.work_dir / f"{technique}.jsonl") as partial, partial.open("w", encoding="utf-8") as file:
         for at, reason in enumerate(reasons):
             known = {
-                "id": ids[at], "source": technique, "kept": reason is None, "dropped": reason,
+                "id": ids[at], "source": technique, "label": named(labels[at], ctx.labels, ctx.problem_type),
+                "kept": reason is None, "dropped": reason,
                 "agreement": round(float(judged.agreement[at]), 4),
                 "confidence": None if np.isnan(judged.confidence[at]) else round(float(judged.confidence[at]), 4),
                 "similarity": round(float(judged.similarity[at]), 4), "nearest": nearest[judged.nearest[at]],
