@@ -19,7 +19,7 @@ from datasets import Dataset
 from hf_smalldata.data.sequences import UNKNOWN
 from hf_smalldata.errors import UserError
 from hf_smalldata.tasks.task import Features, ModelSpec
-from hf_smalldata.tasks.text import TextClassification
+from hf_smalldata.tasks.text import TextClassification, tokens_of
 from hf_smalldata.tasks.windows import into_windows, starts
 
 LONGEST_WORD = 8  # letters of a k-mer: 4^8 is the largest vocabulary anyone spells out
@@ -80,7 +80,7 @@ class SequenceClassification(TextClassification):
         spelled = spelling(processor)
         sequences = rows["sequence"][:]
         _check_letters(sequences, spelled, processor)
-        return super().encode(Dataset.from_dict({"text": [spelled.write(each) for each in sequences]}), processor)
+        return tokens_of([spelled.write(each) for each in sequences], processor)
 
     def pipeline_inputs(self, rows: Dataset, processor: Any) -> list[Any]:
         """Sequences as the checkpoint wants them spelled."""

@@ -49,9 +49,7 @@ class TextClassification(Task):
     def encode(self, rows: Dataset, processor: Any) -> list[Features]:
         """Token ids, cut at the tokenizer's `model_max_length`."""
         pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
-        encoded = processor(list(rows["text"]), pairs, truncation=True)
-        names = list(encoded)
-        return [dict(zip(names, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
+        return tokens_of(list(rows["text"]), processor, pairs)
 
     def collate(self, features: Sequence[Features], processor: Any) -> Batch:
         """Padded to the longest of the batch: input_ids, attention_mask (B, T)."""
@@ -66,6 +64,13 @@ class TextClassification(Task):
     def length(self, features: Features) -> int:
         """Tokens."""
         return len(features["input_ids"])
+
+
+def tokens_of(texts: list[str], processor: Any, pairs: list[str] | None = None) -> list[Features]:
+    """What the tokenizer makes of each text, cut at its `model_max_length`."""
+    encoded = processor(texts, pairs, truncation=True)
+    names = list(encoded)
+    return [dict(zip(names, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
 
 
 def load_tokenizer(model_class: str, spec: ModelSpec, **settings: Any) -> Any:
