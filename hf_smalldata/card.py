@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from hf_smalldata.evaluation.report import markdown
+from hf_smalldata.evaluation.report import made_rows, markdown
 from hf_smalldata.public import public_name, public_recipe
 from hf_smalldata.recipe import Recipe
 
@@ -25,8 +25,8 @@ classify = pipeline("{task}", model="THIS_FOLDER_OR_REPOSITORY")
 
 {results}
 
-{calibration}Labels: {labels}. The saved weights are those of seed {seed}. Reloaded by `transformers.pipeline` in a
-fresh process, its scores on test rows differed from those after training by at most {difference:.1e}.
+{made}{calibration}Labels: {labels}. The saved weights are those of seed {seed}. Reloaded by `transformers.pipeline`
+in a fresh process, its scores on test rows differed from those after training by at most {difference:.1e}.
 
 ## Recipe
 
@@ -53,6 +53,7 @@ def model_card(metrics: Mapping[str, Any], recipe: Recipe) -> ModelCard:
         model=name,
         techniques=" + ".join(each.name for each in recipe.techniques if each.trains) or "full fine-tuning",
         results=markdown({**metrics, "model": name}),
+        made="".join(f"Made rows: {sentence}.\n\n" for sentence in made_rows(metrics)),
         calibration=_calibration(metrics.get("calibration")),
         labels=", ".join(metrics["labels"]) or "one value",
         seed=metrics["seeds"][0],

@@ -179,10 +179,9 @@ def _override_technique(result: dict[str, Any], path: Sequence[str], value: Any)
     if place is None:
         place = {name: {}}
         items.append(place)
-    if len(path) == 1:
-        place[name] = value
-    else:
-        place[name] = {**_settings(name, place[name]), ".".join(path[1:]): value}
+    for part in path[:-1]:
+        place[part] = place = _settings(part, place.get(part))
+    place[path[-1]] = value
     result["techniques"] = items
 
 
@@ -213,8 +212,7 @@ def _techniques(items: Any, task: str, data: DataSpec | None, problems: list[str
         except UserError as error:
             problems.append(f"techniques.{name}: {error}")
         else:
-            one = _section(kind, parameters, f"techniques.{name}", problems)
-            made += [one] if one is not None else []
+            made += filter(None, [_section(kind, parameters, f"techniques.{name}", problems)])
     names = [each.name for each in made]
     for each in made:
         where = f"techniques.{each.name}"
@@ -243,9 +241,9 @@ def _section(kind: type[Section], content: Any, where: str, problems: list[str])
     except ValidationError as error:
         found: dict[str, list[str]] = {}
         for each in error.errors():
-            key = str(each["loc"][0]) if each["loc"] else ""
+            key, known = _setting(kind, each["loc"])
             if each["type"] == "extra_forbidden":
-                text = f"unknown setting{did_you_mean(key, kind.model_fields)}"
+                text = f"unknown setting{did_you_mean(key.rpartition('.')[2], known)}"
             elif each["type"] == "missing":
                 text = "missing"
             else:
@@ -255,6 +253,14 @@ def _section(kind: type[Section], content: Any, where: str, problems: list[str])
         problems += [f"{where}.{key}: {' or '.join(texts)}" if key else f"{where}: {texts[0]}"
                      for key, texts in found.items()]  # fmt: skip
         return None
+
+
+def _setting(kind: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, Iterable[str]]:
+    """A setting as one writes it, such as `keep.ratio` within another, and the names that are known there."""
+    inner = kind.model_fields[str(loc[0])].annotation if len(loc) > 1 and loc[0] in kind.model_fields else None
+    if isinstance(inner, type) and issubclass(inner, BaseModel):
+        return f"{loc[0]}.{loc[1]}", inner.model_fields
+    return str(loc[0]) if loc else "", kind.model_fields
 
 
 def _validation(train: Mapping[str, Any], data: DataSpec | None) -> list[str]:
@@ -281,8 +287,7 @@ def _seeds(seeds: Any) -> list[str]:
 
 def _learning_rate(techniques: Sequence[Technique]) -> float | str:
     """That of the first technique which has one of its own, else what suits the model's width."""
-    rates = (each.default_learning_rate() for each in techniques)
-    return next((rate for rate in rates if rate is not None), "auto")
+    return next((rate for each in techniques if (rate := each.default_learning_rate()) is not None), "auto")
 
 
 def _copy(value: Any) -> Any:

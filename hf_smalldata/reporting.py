@@ -18,7 +18,7 @@ from hf_smalldata.data.rows import contents
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.diagnosis import diagnose
 from hf_smalldata.evaluation.metrics import metric_names
-from hf_smalldata.evaluation.report import verdict
+from hf_smalldata.evaluation.report import made_rows, verdict
 from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, from_table
 from hf_smalldata.public import public_name, public_recipe
 from hf_smalldata.recipe import Recipe
@@ -132,7 +132,7 @@ def content_of(
         },
         "calibration": metrics.get("calibration"),
         "label_errors": metrics.get("label_errors"),
-        "notes": metrics.get("notes", []),
+        "notes": [*metrics.get("notes", []), *made_rows(metrics)],
         "environment": environment,
         "recipes": {title: public_recipe(recipe).to_yaml()},
     }  # fmt: skip

@@ -86,6 +86,20 @@ def test_an_override_reaches_a_technique_by_name():
     assert recipe.techniques == (Freeze(blocks=1), Lora(rank=16, alpha=4))
 
 
+def test_an_override_reaches_the_settings_within_a_techniques_setting():
+    given = {"techniques": [{"language_model": {"epochs": 2, "keep": {"agreement": 0.5}}}]}
+    for ratio in (0.5, 1, 2):
+        (technique,) = parse(f"techniques.language_model.keep.ratio={ratio}", **given).techniques
+        assert (technique.keep.ratio, technique.keep.agreement, technique.epochs) == (ratio, 0.5, 2)
+    assert given["techniques"][0]["language_model"]["keep"] == {"agreement": 0.5}
+    wrong = problem("techniques.language_model.keep.ratio=-1", **given)
+    assert wrong == "techniques.language_model.keep.ratio: input should be greater than 0, got -1"
+    wrong = problem("techniques.language_model.keep.ration=1", **given)
+    assert wrong == "techniques.language_model.keep.ration: unknown setting; did you mean 'ratio'?"
+    wrong = problem("techniques.language_model.keep={per_class: 2, ratio: 2}", **given)
+    assert wrong.startswith("techniques.language_model.keep: give `per_class` or `ratio`, not both")
+
+
 def test_an_override_adds_a_technique_that_is_not_there():
     assert parse("techniques.lora.rank=16", techniques=["freeze"]).techniques == (Freeze(), Lora(rank=16))
     assert parse("techniques.lora={rank: 2}").techniques == (Lora(rank=2),)

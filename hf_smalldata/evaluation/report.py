@@ -37,6 +37,21 @@ def comparisons(metrics: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def made_rows(metrics: Mapping[str, Any]) -> list[str]:
+    """One sentence a generator: how many of the training rows it made, and what its keeper left out; of the first seed.
+
+    Rows that were made are disclosed wherever the results are told.
+    """
+    found = metrics["runs"][0].get("techniques") or {}
+    return [
+        f"{name} made {each['made']} rows, of which {each['kept']} were learnt from, "
+        f"{100 * each['share_of_training_rows']:.0f} % of all training rows; left out: "
+        + (", ".join(f"{count} {reason}" for reason, count in each["dropped"].items() if count) or "none")
+        for name, each in found.items()
+        if "share_of_training_rows" in each
+    ]
+
+
 def verdict(interval: Mapping[str, float | None]) -> str:
     """`better`, `worse` or `not resolved`, by the interval of a difference."""
     if interval["low"] is not None and interval["low"] > 0:

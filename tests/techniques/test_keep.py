@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from pydantic import ValidationError
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import ragged
+from hf_smalldata.pipeline import train
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.technique import Technique
+from hf_smalldata.techniques.synthesis import keep
 from hf_smalldata.techniques.synthesis.keep import (
     Judged,
     Keep,
@@ -157,3 +162,27 @@ def test_classes_of_too_few_rows_are_named_with_what_still_works(text):
 def test_rows_with_values_are_refused(text):
     with pytest.raises(UserError, match="no teacher can agree"):
         kept(text.rows, written(text), replace(text.context(), problem_type="regression"), Keep(), "writer")
+
+
+def test_made_rows_are_disclosed_by_card_and_report(tmp_path, kits, sources, no_page, monkeypatch):
+    class Again(Technique):
+        name: ClassVar[str] = "again"
+        tasks: ClassVar = frozenset({"text-classification"})
+
+        def rows(self, train, ctx):
+            monkeypatch.setattr(keep, "agreed", lambda predicted, labels, problem: np.ones((2, len(predicted))))
+            made = [{"text": row["text"].replace("a", "the"), "label": row["label"]} for row in train]
+            return kept(train, made, ctx, Keep(max_similarity=1), self.name)
+
+    task = "text-classification"
+    recipe = Recipe.parse({
+        "task": task, "data": sources[task], "model": {"name": str(kits[task].folder)}, "techniques": [Again()],
+        "train": {"num_train_epochs": 1, "disable_tqdm": True},
+    })  # fmt: skip
+    run = train(recipe, tmp_path / "run")
+    found = run.metrics["runs"][0]["techniques"]["again"]
+    assert found["kept"] >= 1
+    assert run.metrics["runs"][0]["train_rows"] == 12 + found["kept"]
+    sentence = f"again made 12 rows, of which {found['kept']} were learnt from"
+    for page in ("README.md", "smalldata/report.md"):
+        assert sentence in (run.folder / page).read_text(encoding="utf-8")
