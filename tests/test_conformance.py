@@ -21,16 +21,22 @@ from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import Run
 from hf_smalldata.tasks import TASKS
 from hf_smalldata.tasks.task import ModelSpec
-from hf_smalldata.technique import HOOKS, Context, Technique
+from hf_smalldata.technique import HOOKS, Context, Predictor, Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.techniques.augment import back_translation
 from hf_smalldata.techniques.fewshot import zero_shot
-from hf_smalldata.techniques.synthesis import keep, language_model
+from hf_smalldata.techniques.synthesis import diffusion_edit, keep, language_model, learning
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.trainer import SmallDataTrainer
 
 PROBLEM = "single_label_classification"
+LITTLE = {
+    "vae": {"steps": 2, "channels": 8},
+    "gan": {"steps": 2, "channels": 4},
+    "diffusion_scratch": {"steps": 2, "channels": 8, "sampling_steps": 2},
+    "diffusion_edit": {"per_row": 1, "strengths": (0.5, 1.0), "sampling_steps": 2},
+}
 HERE = [name for name in REGISTRY if "gpu" not in get_technique(name).needs or torch.cuda.is_available()]
 PAIRS = [(name, task) for name in HERE for task in TASKS if task in get_technique(name).tasks]
 each_pair = pytest.mark.parametrize(("name", "task"), PAIRS, ids=[f"{name} {task}" for name, task in PAIRS])
@@ -98,6 +104,20 @@ class Undecided(Technique):
         return f"undecided between {len(ctx.labels)}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def generators_learn_little():
+    """A few steps of small networks: by default they take minutes."""
+    defaults = {(name, field): get_technique(name).model_fields[field].default for name, given in LITTLE.items()
+                for field in given}  # fmt: skip
+    for settings in ({(name, field): value for name, given in LITTLE.items() for field, value in given.items()}, None):
+        for (name, field), value in (settings or defaults).items():
+            get_technique(name).model_fields[field].default = value
+        for name in LITTLE:
+            get_technique(name).model_rebuild(force=True)
+        if settings:
+            yield
+
+
 @pytest.fixture(autouse=True)
 def teachers_agree(monkeypatch):
     """Two epochs of a tiny network make no teacher: the keeper asks it, and whatever it says is right."""
@@ -105,7 +125,7 @@ def teachers_agree(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def names_are_read_by_tiny_models(text, clip, there_and_back, causal, tmp_path, monkeypatch):
+def names_are_read_by_tiny_models(text, clip, there_and_back, causal, image_pipeline, tmp_path, monkeypatch):
     """In place of the large ones on the Hub that techniques ask by default."""
     tiny = {"text-classification": str(text.folder), "image-classification": str(clip)}
     monkeypatch.setattr(zero_shot, "MODELS", tiny)
@@ -113,11 +133,32 @@ def names_are_read_by_tiny_models(text, clip, there_and_back, causal, tmp_path, 
     monkeypatch.setattr(back_translation, "cached_assets_path", lambda *_: tmp_path)
     monkeypatch.setattr(language_model, "MODEL", causal)
     monkeypatch.setattr(language_model, "cached_assets_path", lambda *_: tmp_path)
+    monkeypatch.setattr(learning, "cached_assets_path", lambda *_: tmp_path)
+    monkeypatch.setattr(diffusion_edit, "cached_assets_path", lambda *_: tmp_path)
+    monkeypatch.setattr(diffusion_edit, "CHECKPOINT", image_pipeline)
+
+
+def context_for(technique: Technique, kit, seed: int = 0) -> Context:
+    """A kit's context, with the rows beside the labelled ones that the technique needs."""
+    context, named = kit.context(seed), kit.rows.add_column("domain", ["here"] * len(kit.rows))
+    known = dict(zip(kit.rows["id"], kit.rows["label"], strict=True))
+
+    def fit(rows: Dataset) -> Predictor:
+        teacher = context.fit(rows)
+        return lambda others: teacher(
+            others if "label" in others.column_names else others.add_column("label", [known[i] for i in others["id"]])
+        )
+
+    more = {"unlabelled": named.remove_columns("label"), "source": named}
+    return replace(context, fit=fit, **{name: rows for name, rows in more.items() if name in technique.needs})
 
 
 def recipe_for(techniques: Sequence[object], task: str, kits, sources, **train_settings) -> Recipe:
+    needs = set().union(*(get_technique(each).needs for each in techniques if isinstance(each, str)))
+    beside = {name: sources[task]["train"] for name in ("unlabelled", "source") if name in needs}
     return Recipe.parse({
-        "task": task, "data": sources[task], "model": kits[task].spec.model_dump(), "techniques": techniques,
+        "task": task, "data": {**sources[task], **beside}, "model": kits[task].spec.model_dump(),
+        "techniques": techniques,
         "train": {"num_train_epochs": 2, "per_device_train_batch_size": 4, "disable_tqdm": True, **train_settings},
     })  # fmt: skip
 
@@ -167,7 +208,7 @@ def test_evaluation_is_untouched_by_hooks_of_training(name, task, kits, tmp_path
     kit, technique = kits[task], get_technique(name)()
     network = kit.network()
     if "model" in technique.hooks():
-        network = technique.model(network, kit.context())
+        network = technique.model(network, context_for(technique, kit))
     evaluate = []
     for techniques in ([technique], []):
         trainer = SmallDataTrainer(
@@ -186,7 +227,7 @@ def test_evaluation_is_untouched_by_hooks_of_training(name, task, kits, tmp_path
 @pytest.mark.parametrize(("name", "task"), having("model"))
 def test_a_model_hook_leaves_a_head_that_learns_and_the_outputs_that_a_task_needs(name, task, kits):
     kit, technique = kits[task], get_technique(name)()
-    network = technique.model(kit.network(), kit.context())
+    network = technique.model(kit.network(), context_for(technique, kit))
     logits = network(**kit.batch(4)).logits
     assert logits.shape[:: logits.dim() - 1] == (4, len(kit.labels))
     logits.sum().backward()
@@ -269,7 +310,8 @@ def test_a_rows_hook_keeps_columns_and_labels_marks_its_rows_and_emits_none_that
     kit = kits[task]
     technique = Copies() if name == "copies" else get_technique(name)()
     learnt, held_out = kit.rows.select(range(9)), kit.rows.select(range(9, 12))
-    after = technique.rows(learnt, kit.context())
+    learnt = concatenate_datasets([learnt, learnt.map(lambda row: {"id": f"again:{row['id']}"})])  # 4 a class and more
+    after = technique.rows(learnt, context_for(technique, kit))
     assert wrong_with_rows(learnt, after, held_out, kit.task.kind) == []
     assert len(after) > len(learnt)
 

@@ -62,6 +62,12 @@ REGISTRY: dict[str, str] = {
     "sam": "hf_smalldata.techniques.regularise.sam:Sam",
     "ema": "hf_smalldata.techniques.regularise.ema:Ema",
     "swa": "hf_smalldata.techniques.regularise.swa:Swa",
+    # domain
+    "coral": "hf_smalldata.techniques.domain.coral:Coral",
+    "mmd": "hf_smalldata.techniques.domain.mmd:Mmd",
+    "dann": "hf_smalldata.techniques.domain.dann:Dann",
+    "cdan": "hf_smalldata.techniques.domain.cdan:Cdan",
+    "mcc": "hf_smalldata.techniques.domain.mcc:Mcc",
     # fewshot
     "pooling": "hf_smalldata.techniques.fewshot.pooling:Pooling",
     "contrastive": "hf_smalldata.techniques.fewshot.contrastive:Contrastive",
@@ -75,6 +81,10 @@ REGISTRY: dict[str, str] = {
     # synthesis
     "language_model": "hf_smalldata.techniques.synthesis.language_model:LanguageModel",
     "feature_synthesis": "hf_smalldata.techniques.synthesis.feature_synthesis:FeatureSynthesis",
+    "vae": "hf_smalldata.techniques.synthesis.vae:Vae",
+    "gan": "hf_smalldata.techniques.synthesis.gan:Gan",
+    "diffusion_scratch": "hf_smalldata.techniques.synthesis.diffusion_scratch:DiffusionScratch",
+    "diffusion_edit": "hf_smalldata.techniques.synthesis.diffusion_edit:DiffusionEdit",
 }
 
 

@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+TRAINING_ONLY = "training_only"  # under this name hangs beside a model what is gone after training
+
 
 class KeepBest(TrainerCallback):
     """Keep a copy of what learns at the best evaluation and put it back at the end: no checkpoint on disk.
@@ -80,8 +82,13 @@ def read_weights(file: Path, device: torch.device) -> tuple[dict[str, Tensor], d
 
 
 def learnt(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes: parameters with gradients, and the statistics of norms that are in training mode."""
-    tensors: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    """What training changes: parameters with gradients, and the statistics of norms that are in training mode.
+
+    What only training needs is no part of it.
+    """
+    tensors: dict[str, Tensor] = {
+        name: p for name, p in model.named_parameters() if p.requires_grad and not name.startswith(TRAINING_ONLY)
+    }
     for prefix, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             tensors |= {f"{prefix}.{name}": buffer for name, buffer in module.named_buffers(recurse=False)}

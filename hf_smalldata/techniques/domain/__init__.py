@@ -1,0 +1,1 @@
+"""Labels of one domain, rows of another."""

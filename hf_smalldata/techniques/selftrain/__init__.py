@@ -1,0 +1,1 @@
+"""Unlabelled rows with labels of a model's own."""
