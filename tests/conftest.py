@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from hf_smalldata import bundle, cli, report
+from hf_smalldata.data.table import FILE
 from hf_smalldata.evaluation.arrays import ragged
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Batch, ModelSpec, Task
@@ -155,7 +156,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     rows = Dataset.from_dict({
         "id": [str(at) for at in range(12)], "audio": [{"bytes": None, "path": str(file)} for file in files],
         "label": [at % 3 for at in range(12)],
-    })  # fmt: skip
+    }).cast_column("audio", FILE)  # fmt: skip
     return _kit("audio-classification", tiny_audio_model(place / "model"), rows, MOVES, place)
 
 
@@ -199,6 +200,15 @@ def there_and_back(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 def causal(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a causal language model."""
     return str(tiny_causal_model(tmp_path_factory.mktemp("causal") / "model"))
+
+
+@pytest.fixture(scope="session")
+def image_pipeline(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a text-to-image pipeline."""
+    spec = importlib.util.spec_from_file_location("image_pipeline", Path(__file__).with_name("image_pipeline.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.tiny_image_pipeline(tmp_path_factory.mktemp("pipeline") / "pipeline"))
 
 
 @pytest.fixture
