@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from huggingface_hub import cached_assets_path
 
 from hf_smalldata import pipeline
 from hf_smalldata.data.load import Splits
@@ -24,6 +26,7 @@ from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import Run
 from hf_smalldata.study import Study, study
 from hf_smalldata.study.progress import Quiet
+from hf_smalldata.techniques.synthesis import language_model
 from hf_smalldata.testing import TOPICS, text_rows, tiny_text_model
 
 ROOT = Path(__file__).parents[1]
@@ -115,6 +118,25 @@ def test_a_study_gives_each_run_both_processes_and_one_of_them_writes(recipe, tm
     assert done.stdout.count("report.html:") == 1
     assert sorted(file.name for file in two.folder.iterdir()) == ["report.html", "report.md", "results.json", "runs",
                                                                   "study.json"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_ask_one_teacher_and_learn_from_the_rows_that_one_process_wrote(
+    recipe, causal, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    in_this_process = partial(cached_assets_path, assets_dir=tmp_path / "assets")
+    monkeypatch.setattr(language_model, "cached_assets_path", in_this_process)
+    file, settings = tmp_path / "recipe.yaml", {"checkpoint": causal, "epochs": 1, "keep": {"max_similarity": 1}}
+    content = yaml.safe_load(recipe.read_text())
+    file.write_text(yaml.safe_dump({**content, "techniques": [content["techniques"][0], {"language_model": settings}]}))
+    done = in_two_processes(file, "--output", tmp_path / "two", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = pipeline.train(Recipe.read(file), tmp_path / "one"), Run.open(tmp_path / "two")
+    a, b = (run.metrics["runs"][0] for run in (one, two))
+    assert a["techniques"]["language_model"] == b["techniques"]["language_model"]
+    assert a["techniques"]["language_model"]["dropped"]["disagree"] > 0
+    assert a["train_rows"] == b["train_rows"] > 24
 
 
 def test_of_two_processes_one_says_what_is_wrong(command, monkeypatch):

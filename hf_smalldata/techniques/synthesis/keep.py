@@ -101,7 +101,7 @@ def kept(train: Dataset, made: Sequence[Mapping[str, Any]], ctx: Context, keep: 
     if ctx.problem_type == "regression":
         raise UserError(f"{technique}: for classes, and these rows have values, on which no teacher can agree")
     if not made:
-        raise UserError(f"{technique}: made no rows")
+        raise UserError(f"{technique}: made no rows; raise keep.ratio or keep.per_class, or leave the technique out")
     originals, everything = real(train), with_made(train, made, technique)
     rows = everything.select(range(len(train), len(everything)))
     judged = judge(originals, rows, ctx, keep)
