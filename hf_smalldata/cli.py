@@ -14,6 +14,7 @@ import typer
 
 from hf_smalldata.commands.augment import augment
 from hf_smalldata.commands.episodes import episodes
+from hf_smalldata.commands.publish import publish, publish_unasked
 from hf_smalldata.commands.study import study
 from hf_smalldata.commands.synthesize import synthesize
 from hf_smalldata.console import session
@@ -49,7 +50,7 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a Run that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training that saved.")] = False,
 ) -> None:  # fmt: skip
-    """Train, score beside baselines, and save an ordinary model folder."""
+    """Train, score beside baselines, save an ordinary model folder, and publish it if the recipe says where."""
     recipe, name = _recipe(list(words or []), {"task": task, "model.name": model, "data.name": data})
     with session() as (main, console):
         if main and name is None:
@@ -57,7 +58,10 @@ def train(
             console.print(recipe.to_yaml(), markup=False, highlight=False)
         from hf_smalldata import pipeline
         from hf_smalldata.evaluation.report import comparisons, table
+        from hf_smalldata.publish.hub import ready
 
+        if main and recipe.publish is not None:
+            ready(recipe.publish.repo)
         place = output or (Path("runs") / Path(name).stem if name else pipeline.default_output(recipe))
         run = pipeline.train(recipe, place, overwrite=overwrite, resume=resume)
         if main:
@@ -67,6 +71,8 @@ def train(
             console.print(f"saved and proven to reload: {place}", markup=False, highlight=False)
             console.print(f"  hf-smalldata predict {place} …", markup=False, highlight=False)
             console.print(f'  transformers.pipeline("{recipe.task}", model="{place}")', markup=False, highlight=False)
+            if recipe.publish is not None:
+                publish_unasked(place, recipe.publish, console)
 
 
 @app.command()
@@ -125,6 +131,7 @@ app.command()(study)
 app.command()(episodes)
 app.command()(augment)
 app.command()(synthesize)
+app.command()(publish)
 
 
 @app.command()

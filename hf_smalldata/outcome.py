@@ -22,6 +22,7 @@ from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import references
 from hf_smalldata.evaluation.baselines import baselines
 from hf_smalldata.evaluation.summary import predictions_table, summarise
+from hf_smalldata.public import hub_names
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import environment, write_json
 
@@ -103,7 +104,7 @@ def write_part(
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     write_json(folder / "rows.json", rows_record(data, draws))
     write_json(folder / "metrics.json", metrics)
-    write_json(folder / "environment.json", environment())
+    write_json(folder / "environment.json", {**environment(), "on_hub": hub_names(recipe)})
     predictions.to_parquet(folder / "predictions.parquet")
 
 

@@ -18,7 +18,6 @@ from torch import nn
 from transformers import TrainingArguments
 
 from hf_smalldata import bundle, report
-from hf_smalldata.card import model_card
 from hf_smalldata.data.domains import apart, with_domains
 from hf_smalldata.data.load import Splits, load
 from hf_smalldata.data.modality import get_modality
@@ -29,6 +28,7 @@ from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.metrics import metric_names
 from hf_smalldata.fitting import Fitting
 from hf_smalldata.outcome import Outcome, baselines_of, test_rows, write_part
+from hf_smalldata.publish.card import model_card
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.reporting import content_of, inputs_of, shown_ids
 from hf_smalldata.run import OURS, Run, check_output, environment, writing
@@ -205,4 +205,4 @@ def write_run(
     write_part(folder / OURS, recipe, data, draws, metrics, predictions)
     content = content_of(title, metrics, predictions, environment(), recipe)
     report.write(content, inputs_of(data, shown_ids(content)), folder / OURS)
-    model_card(metrics, recipe).save(folder / "README.md")
+    model_card(Run(folder)).save(folder / "README.md")

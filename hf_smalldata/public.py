@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hf_smalldata.recipe import Recipe
@@ -19,13 +20,23 @@ def public_recipe(recipe: Recipe) -> Recipe:
     data = recipe.data.model_copy(update=update)
     model = recipe.model.model_copy(update={"name": public_name(recipe.model.name)})
     techniques = tuple(_public_technique(each) for each in recipe.techniques)
-    return recipe.model_copy(update={"data": data, "model": model, "techniques": techniques})
+    return recipe.model_copy(update={"data": data, "model": model, "techniques": techniques, "publish": None})
 
 
 def public_name(name: str) -> str:
     """A Hub id or bundled name as it is; of a path only the last part."""
     local = name.startswith((".", "/", "~")) or name.count("/") > 1
     return name.rstrip("/").rsplit("/", 1)[-1] if local else name
+
+
+def hub_names(recipe: Recipe) -> list[str]:
+    """Which of a recipe's model and data are on the Hub: what is no path here and does not come with a package.
+
+    To be asked while it trains, for a path may be gone later.
+    """
+    given = [recipe.model.name, recipe.data.name, recipe.data.train]
+    names = dict.fromkeys(name for name in given if name and not name.startswith("bundled/"))
+    return [name for name in names if public_name(name) == name and not Path(name).expanduser().exists()]
 
 
 def _public_technique(technique: Technique) -> Technique:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
 
 from hf_smalldata.data.spec import DataSpec
+from hf_smalldata.destination import PublishSpec
 from hf_smalldata.errors import Problems, UserError, did_you_mean
 from hf_smalldata.evaluation.metrics import MAIN_METRIC, metric_names
 from hf_smalldata.tasks import TASKS
@@ -39,6 +40,7 @@ class Recipe(BaseModel):
     techniques: tuple[SerializeAsAny[Technique], ...] = ()
     train: dict[str, Any] = {}
     seeds: tuple[int, ...] = (0,)
+    publish: PublishSpec | None = None
 
     @classmethod
     def read(cls, file: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -71,6 +73,7 @@ class Recipe(BaseModel):
         train, wrong = (
             check(given) if isinstance(given, Mapping) else ({}, [f"train: expected settings, got {given!r}"])
         )
+        publish = None if (goal := content.get("publish")) is None else _section(PublishSpec, goal, "publish", problems)
         problems += wrong + _validation(train, data) + _seeds(content.get("seeds", (0,)))
         if problems or data is None or model is None:
             raise Problems(where, problems)
@@ -81,7 +84,7 @@ class Recipe(BaseModel):
             defaults["logging_strategy"] = "epoch"  # else a tracker would see nothing
         seeds = content.get("seeds", (0,))
         return cls(task=str(task), data=data, model=model, techniques=tuple(techniques), train={**defaults, **train},
-                   seeds=tuple(seeds) if isinstance(seeds, Iterable) else (seeds,))  # fmt: skip
+                   seeds=tuple(seeds) if isinstance(seeds, Iterable) else (seeds,), publish=publish)  # fmt: skip
 
     def with_techniques(self, techniques: Sequence[Technique]) -> Recipe:
         """This recipe with other techniques; a learning rate that its techniques suggested is suggested anew."""
@@ -97,8 +100,9 @@ class Recipe(BaseModel):
             "data": self.data.model_dump(mode="json"),
             "model": self.model.model_dump(mode="json"),
             "techniques": [{each.name: each.model_dump(mode="json")} for each in self.techniques],
-            "train": {name: _plain(value) for name, value in self.train.items()},
+            "train": {name: getattr(value, "value", value) for name, value in self.train.items()},
             "seeds": list(self.seeds),
+            **({} if self.publish is None else {"publish": self.publish.model_dump(mode="json")}),
         }
 
     def to_yaml(self) -> str:
@@ -294,7 +298,3 @@ def _copy(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _copy(each) for key, each in value.items()}
     return [_copy(each) for each in value] if isinstance(value, list) else value
-
-
-def _plain(value: Any) -> Any:
-    return value.value if hasattr(value, "value") else value

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from hf_smalldata.commands.publish import publish_unasked
 from hf_smalldata.console import session
 from hf_smalldata.errors import UserError
 
@@ -50,12 +51,20 @@ def study(
         raise UserError("give a recipe; `hf-smalldata list recipes` shows those that come with the package")
     files, settings = [find_recipe(name) for name in names], [word for word in words if "=" in word]
     with session(quiet=True) as (main, console):
+        from rich.console import Console
+
+        from hf_smalldata.publish.hub import ready
         from hf_smalldata.report.terminal import terminal
         from hf_smalldata.study.engine import study as run
         from hf_smalldata.study.executors import choose
         from hf_smalldata.study.progress import Lines, Progress, Quiet
 
         recipes = {name: Recipe.read(file, settings) for name, file in zip(recipe_names(files), files, strict=True)}
+        goal = next(iter(recipes.values())).publish if refit else None
+        if main and goal is not None:
+            ready(goal.repo)
+        # Where a model goes changes nothing of what is studied.
+        recipes = {name: recipe.model_copy(update={"publish": None}) for name, recipe in recipes.items()}
         try:
             made = run(
                 recipes,
@@ -82,6 +91,8 @@ def study(
             for name in ("report.html", "gated.yaml", "model"):
                 if (made.folder / name).exists():
                     console.print(f"{name}: {made.folder / name}", markup=False, highlight=False, soft_wrap=True)
+        if main and goal is not None:
+            publish_unasked(made.folder, goal, Console(stderr=True) if as_json else console)
 
 
 def _seeds(text: str | None) -> list[int] | None:

@@ -42,6 +42,11 @@ def size(count: float | None) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
+def kilobytes(count: int) -> str:
+    """Bytes of a file, small ones too: `2 kB`, `312 MB`."""
+    return size(count) if count >= 1e6 else f"{max(round(count / 1e3), 1)} kB"
+
+
 def plural(count: int, word: str) -> str:
     """`1 row`, `2 rows`."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

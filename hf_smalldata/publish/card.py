@@ -1,0 +1,121 @@
+"""README.md of a Run: a model card whose every figure is read from the Run, or from the study that favoured it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData, constants
+from jinja2 import Environment, StrictUndefined, Template
+
+from hf_smalldata.destination import PublishSpec
+from hf_smalldata.evaluation.report import made_rows, markdown, show
+from hf_smalldata.public import public_name, public_recipe
+from hf_smalldata.publish.licence import base_card
+from hf_smalldata.publish.metadata import metadata
+from hf_smalldata.recipe import Recipe
+from hf_smalldata.report import markdown as study_markdown
+from hf_smalldata.report.card import escape
+from hf_smalldata.report.formats import duration, plural, size
+from hf_smalldata.run import Run, read_json
+from hf_smalldata.tasks import get_task
+
+WEAKEST = 3  # classes named among the limits
+
+
+def model_card(run: Run, spec: PublishSpec | None = None, study: Mapping[str, Any] | None = None) -> ModelCard:
+    """The card of a Run; local paths and rows are not told.
+
+    Args:
+        run: finished, but for its card.
+        spec: where it goes; None for the card that lies in the Run.
+        study: results.json of the study whose refit this is.
+    """
+    metrics, environment, recipe = run.metrics, read_json(run.part("environment.json")), recipe_of(run)
+    base = base_card(recipe.model.name) or _written(run)
+    title = spec.repo.rpartition("/")[2] if spec else f"{recipe.task} from {plural(metrics['rows']['train'], 'row')}"
+    data = metadata(metrics, recipe, environment.get("on_hub", ()), base, spec, title)
+    task, model = get_task(recipe.task), public_name(recipe.model.name)
+    body = _template().render(
+        title=title,
+        place=spec.repo if spec else "THIS_FOLDER_OR_REPOSITORY",
+        adapter=spec is not None and spec.adapter_only,
+        task=task,
+        model=model,
+        techniques=" + ".join(each.name for each in recipe.techniques if each.trains) or "full fine-tuning",
+        metrics=metrics,
+        classes=_table(["label", "rows learnt from", "test rows"],
+                       [[name, each["train"], each["test"]] for name, each in metrics["classes"].items()]),
+        results=markdown({**metrics, "model": model}),
+        calibration=_calibration(metrics.get("calibration")),
+        made=made_rows(metrics),
+        beside={name: metrics["rows"][name] for name in ("unlabelled", "source") if name in metrics["rows"]},
+        unproven=any((found["over_rows_and_seeds"]["low"] or 0) <= 0 for found in metrics["versus"].values()),
+        weakest=_weakest(metrics.get("per_class") or {}),
+        difference=f"{max(metrics['runs'][0]['reload'].values()):.1e}",
+        study=study_markdown({**study, "notes": []}).replace("\n## ", "\n### ").removeprefix("#") if study else "",
+        digest=run.rows["digest"],
+        cost=_cost(metrics, environment),
+        versions=environment["versions"],
+        environment=environment,
+        recipe=public_recipe(recipe).to_yaml(),
+    )  # fmt: skip
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
+def recipe_of(run: Run) -> Recipe:
+    """What was trained."""
+    return Recipe.parse(yaml.safe_load(run.part("recipe.yaml").read_text(encoding="utf-8")))
+
+
+@cache
+def _template() -> Template:
+    text = files("hf_smalldata.publish").joinpath("card.md").read_text(encoding="utf-8")
+    signs = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    signs.filters["safe_line"] = escape
+    return signs.from_string(text)
+
+
+def _written(run: Run) -> ModelCardData | None:
+    """Front matter that training wrote, when the base model was at hand: it may be gone by now."""
+    file = run.folder / constants.REPOCARD_NAME
+    return ModelCard.load(file, ignore_metadata_errors=True).data if file.is_file() else None
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    cells = [header, ["---"] * len(header), *([escape(cell) for cell in line] for line in lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _weakest(per_class: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The classes that are most often wrong, by their F1."""
+    order = sorted(per_class, key=lambda label: per_class[label]["f1"]["value"])[:WEAKEST]
+    return [{"label": label, "support": per_class[label]["support"],
+             **{name: show(per_class[label][name]) for name in ("precision", "recall", "f1")}}
+            for label in order]  # fmt: skip
+
+
+def _cost(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    """Time and memory of the trainings, and where that was."""
+    runs = metrics["runs"]
+    parts = [f"{plural(len(runs), 'training')}, {duration(max(each['train_seconds'] for each in runs))} at most",
+             f"at most {size(metrics['peak_memory_bytes'])} of memory"]  # fmt: skip
+    peaks = [each["peak_gpu_bytes"] for each in runs if each.get("peak_gpu_bytes") is not None]
+    parts += [f"{size(max(peaks))} of GPU memory"] if peaks else []
+    where = ", ".join(environment["gpus"]) or plural(environment["cpu_cores"], "CPU core")
+    return f"{'; '.join(parts)}; on {where}, {environment['date']}"
+
+
+def _calibration(found: Mapping[str, Any] | None) -> str:
+    """What the scores are worth, where cross-validation told."""
+    if found is None:
+        return ""
+    place = "is part of the saved weights" if found["in_weights"] else "has to be applied to the logits"
+    return (
+        f"Scores are calibrated on {found['rows']} out-of-fold rows: a temperature of {found['temperature']:.2f}, "
+        f"which {place}, takes the expected calibration error from {found['ece_before']:.3f} to "
+        f"{found['ece_after']:.3f}."
+    )

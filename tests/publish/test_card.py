@@ -1,0 +1,127 @@
+"""A card tells what the Run holds: valid front matter, and no figure that was typed."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hf_smalldata.destination import PublishSpec
+from hf_smalldata.errors import UserError
+from hf_smalldata.publish.card import model_card
+from hf_smalldata.publish.licence import language_of, licence_of
+from hf_smalldata.publish.lint import lint
+from hf_smalldata.run import read_json, write_json
+
+SPEC = PublishSpec(repo="me/topics")
+
+
+def test_the_front_matter_is_what_the_hub_reads(hub_run):
+    data = ModelCard(str(model_card(hub_run, SPEC))).data
+    assert (data.library_name, data.pipeline_tag, data.license) == (
+        "transformers",
+        "text-classification",
+        "cc-by-nc-4.0",
+    )
+    assert (data.base_model, data.base_model_relation, data.language) == ("me/base", "finetune", "en")
+    assert {"hf_smalldata", "lora"} <= set(data.tags)
+    assert data.datasets is None  # the rows are a file of this machine
+    found = {result.metric_name: result for result in data.eval_results}
+    for name, told in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+        interval = hub_run.metrics["results"]["model"][name]
+        assert found[told].metric_value == interval["value"]
+        assert found[told].metric_args["low"] == interval["low"]
+        assert found[told].metric_args["interval"].startswith("95 %, Student's t over seeds")
+    assert found["accuracy"].dataset_type == "custom"
+
+
+def test_a_card_of_an_adapter_says_so_and_how_to_load_it(hub_run):
+    card = model_card(hub_run, PublishSpec(repo="me/topics", adapter_only=True))
+    assert (card.data.library_name, card.data.base_model_relation) == ("peft", "adapter")
+    assert 'pipeline("text-classification", model="me/topics", config="me/topics")' in card.text
+
+
+def test_a_path_of_this_machine_is_no_base_model_and_is_not_told(run):
+    card = model_card(run, SPEC)
+    assert card.data.get("base_model") is None
+    assert str(run.folder.parent) not in str(card)
+    assert run.metrics["model"] not in str(card)
+    assert "bert adapted to" in card.text
+
+
+def test_the_template_holds_no_figure():
+    text = files("hf_smalldata.publish").joinpath("card.md").read_text()
+    assert re.findall(r"\d", re.sub(r"\{[{%].*?[}%]\}", "", text)) == []
+
+
+def test_a_card_passes_its_lint_and_a_typed_figure_does_not(run):
+    sources = [run.metrics, read_json(run.part("environment.json"))]
+    card = str(model_card(run, SPEC))
+    assert lint(card, sources) == []
+    assert lint(f"{card}\nIt has an accuracy of 0.987 on our rows.\n", sources) == ["0.987: in no file of the Run"]
+
+
+def test_wrong_front_matter_is_told_all_at_once(run):
+    card = "---\npipeline_tag: text\nbase_model: a/b/c\nlanguage: Danish\n---\n# x"
+    found = lint(card, [])
+    assert [each.partition(":")[0] for each in found] == ["pipeline_tag", "a/b/c", "language"]
+    assert lint("---\n- 1\n---\n", []) == ["front matter: repo card metadata block should be a dict"]
+
+
+def test_classes_rows_made_rows_and_split_are_told(run):
+    metrics = run.metrics
+    metrics["runs"][0]["techniques"] = {
+        "gan": {"made": 40, "kept": 30, "share_of_training_rows": 0.5, "dropped": {"copies": 10}}
+    }
+    write_json(run.part("metrics.json"), metrics)
+    text = model_card(run, SPEC).text
+    assert "gan made 40 rows, of which 30 were learnt from" in text
+    assert f"| animals | {metrics['classes']['animals']['train']} | {metrics['classes']['animals']['test']} |" in text
+    assert run.rows["digest"]["test"] in text
+    assert "Most likely to fail" in text
+    assert "torch 2." in text
+
+
+def test_a_studys_verdicts_stand_on_the_card(run):
+    from hf_smalldata.reporting import run_content
+
+    study = {**run_content(run), "notes": ["row topics.csv:3 is odd"]}
+    text = model_card(run, SPEC, study).text
+    assert "## The study that favoured this model\n" in text
+    assert "### Paired differences" in text
+    assert "topics.csv:3" not in text
+
+
+def test_labels_cannot_break_the_card(run):
+    metrics = run.metrics
+    metrics["classes"] = {"a|b\n---\n<script>": metrics["classes"]["animals"]}
+    write_json(run.part("metrics.json"), metrics)
+    text = model_card(run, SPEC).text
+    assert "\n| a\\|b --- \\<script\\> |" in text
+
+
+@pytest.mark.parametrize(("given", "base", "expected"), [
+    (None, "mit", "mit"), ("apache-2.0", "mit", "apache-2.0"), ("mit", None, "mit"), (None, None, None),
+    ("cc-by-nc-4.0", "cc-by-nc-4.0", "cc-by-nc-4.0"),
+])  # fmt: skip
+def test_a_licence_is_inherited_or_given_where_the_base_leaves_room(given, base, expected):
+    card = None if base is None else {"license": base}
+    assert licence_of(given, card, "x").get("license") == expected
+
+
+def test_a_licence_that_must_be_kept_is_kept():
+    with pytest.raises(UserError, match=r"x is under cc-by-nc-4\.0, which what is made of it keeps; got mit"):
+        licence_of("mit", {"license": "cc-by-nc-4.0"}, "x")
+
+
+def test_the_name_of_another_licence_comes_along():
+    found = licence_of(None, {"license": "other", "license_name": "gemma", "license_link": "LICENSE"}, "x")
+    assert found == {"license": "other", "license_name": "gemma", "license_link": "LICENSE"}
+
+
+def test_only_a_single_language_is_inherited():
+    assert language_of(None, {"language": ["da"]}) == "da"
+    assert language_of(None, {"language": ["da", "en"]}) is None
+    assert language_of("de", {"language": "da"}) == "de"
