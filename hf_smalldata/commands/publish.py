@@ -33,22 +33,30 @@ def publish(
     given = {"repo": repo, "private": private, "adapter_only": adapter_only, "row_ids": row_ids, "errors": errors,
              "license": license, "language": language}  # fmt: skip
     with session() as (main, console):
+        from hf_smalldata.publish.hub import fetch_card, ready
         from hf_smalldata.publish.shipment import opened, pack
 
         if not main:
             return
-        shipment = pack(folder, _spec(opened(folder)[0], given), card)
+        run, _ = opened(folder)
+        spec = _spec(run, given)
+        if not dry_run:
+            ready(spec.repo)
+            fetch_card(run)
+        shipment = pack(folder, spec, card)
         show(shipment, console)
         if dry_run:
-            console.print(str(shipment.card), markup=False, highlight=False)
+            console.print(str(shipment.card), markup=False, highlight=False, soft_wrap=True)
             return
         upload(shipment, console, ask=not yes)
 
 
 def publish_unasked(folder: Path, spec: PublishSpec, console: Any) -> None:
     """What a recipe's `publish:` asks for: shown and uploaded."""
-    from hf_smalldata.publish.shipment import pack
+    from hf_smalldata.publish.hub import fetch_card
+    from hf_smalldata.publish.shipment import opened, pack
 
+    fetch_card(opened(folder)[0])
     shipment = pack(folder, spec)
     show(shipment, console)
     upload(shipment, console, ask=False)
@@ -56,10 +64,9 @@ def publish_unasked(folder: Path, spec: PublishSpec, console: Any) -> None:
 
 def upload(shipment: Shipment, console: Any, ask: bool) -> None:
     """Upload what was shown, after a yes."""
-    from hf_smalldata.publish.hub import ready, send, stale, standing
+    from hf_smalldata.publish.hub import send, stale, standing
 
     repo = shipment.spec.repo
-    ready(repo)
     files = standing(repo)
     if files:
         gone = stale(files, shipment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -25,6 +26,12 @@ from hf_smalldata.tasks import get_task
 
 WEAKEST = 3  # classes named among the limits
 
+PROCESSORS = {
+    "tokenizer": "AutoTokenizer",
+    "image_processor": "AutoImageProcessor",
+    "feature_extractor": "AutoFeatureExtractor",
+}
+
 
 def model_card(run: Run, spec: PublishSpec | None = None, study: Mapping[str, Any] | None = None) -> ModelCard:
     """The card of a Run; local paths and rows are not told.
@@ -44,6 +51,7 @@ def model_card(run: Run, spec: PublishSpec | None = None, study: Mapping[str, An
         place=spec.repo if spec else "THIS_FOLDER_OR_REPOSITORY",
         adapter=spec is not None and spec.adapter_only,
         task=task,
+        auto_processor=PROCESSORS[task.processor_argument],
         model=model,
         techniques=" + ".join(each.name for each in recipe.techniques if each.trains) or "full fine-tuning",
         metrics=metrics,
@@ -56,7 +64,7 @@ def model_card(run: Run, spec: PublishSpec | None = None, study: Mapping[str, An
         unproven=any((found["over_rows_and_seeds"]["low"] or 0) <= 0 for found in metrics["versus"].values()),
         weakest=_weakest(metrics.get("per_class") or {}),
         difference=f"{max(metrics['runs'][0]['reload'].values()):.1e}",
-        study=study_markdown({**study, "notes": []}).replace("\n## ", "\n### ").removeprefix("#") if study else "",
+        study=_below(study_markdown({**study, "notes": []})) if study else "",
         digest=run.rows["digest"],
         cost=_cost(metrics, environment),
         versions=environment["versions"],
@@ -83,6 +91,11 @@ def _written(run: Run) -> ModelCardData | None:
     """Front matter that training wrote, when the base model was at hand: it may be gone by now."""
     file = run.folder / constants.REPOCARD_NAME
     return ModelCard.load(file, ignore_metadata_errors=True).data if file.is_file() else None
+
+
+def _below(text: str) -> str:
+    """Markdown with its headings of the second level on the third."""
+    return re.sub("^## ", "### ", text, flags=re.MULTILINE)
 
 
 def _table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from fnmatch import fnmatch
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token, hf_hub_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
@@ -23,7 +23,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 )
 
 from hf_smalldata.errors import UserError
+from hf_smalldata.publish.card import recipe_of
 from hf_smalldata.publish.shipment import Shipment
+from hf_smalldata.run import Run, read_json
 
 ATTEMPTS = 3
 WAIT_SECONDS = 2.0  # doubled after each attempt
@@ -47,6 +49,17 @@ def ready(repo: str) -> None:
         if get_token() is None:
             raise UserError("not logged in to the Hub; run `hf auth login`, or set HF_TOKEN to a token that may write")
         HfApi().whoami()
+
+
+def fetch_card(run: Run) -> None:
+    """Bring the card of a base model on the Hub to this machine: its licence and language are inherited."""
+    name = recipe_of(run).model.name
+    if name not in read_json(run.part("environment.json")).get("on_hub", ()):
+        return
+    try:
+        hf_hub_download(name, constants.REPOCARD_NAME)
+    except (HTTPError, OSError) as error:
+        logger.warning("the card of %s cannot be read, so no licence is inherited: %s", name, str(error).split("\n")[0])
 
 
 def standing(repo: str) -> list[str]:

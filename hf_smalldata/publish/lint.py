@@ -55,11 +55,12 @@ def _front_matter(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_read(figure: str, known: set[float]) -> bool:
-    """Whether it is one of the numbers, rounded to as many places as it has: as it is, in per cent, in MB or in GB."""
+    """Whether a number rounds to it: as it is, what is left to 1, per cent, MB or GB."""
     digits, _, exponent = figure.replace(",", "").replace("−", "-").partition("e")
     value, scale = float(digits), 10.0 ** int(exponent or 0)
     limit = 0.5000001 * 10.0 ** -len(digits.partition(".")[2])
-    return any(abs(each * unit / scale - value) <= limit for each in known for unit in (1, 100, 1e-6, 1e-9))
+    forms = (form for each in known for form in (each, 1 - each, 100 * each, each / 1e6, each / 1e9))
+    return any(abs(form / scale - value) <= limit for form in forms)
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -218,10 +218,16 @@ def _told(spec: ModelSpec) -> Iterator[None]:
             ) from error
         if Path(spec.name).expanduser().is_dir() or spec.name.startswith("bundled/"):
             raise UserError(f"model.name: {spec.name} could not be loaded: {text}") from error
+        if "gated repo" in text:
+            raise UserError(
+                f"model.name: {spec.name} is gated; accept its terms on its page, then log in with `hf auth login` or "
+                "set HF_TOKEN"
+            ) from error
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise UserError(
             f"model.name: {spec.name} was not found: no such folder, and the Hub gave no such model{offline}; "
-            f"give a folder, a Hub id that is reachable or cached, or {_bundled()}. The Hub said: {text}"
+            f"give a folder, a Hub id that is reachable or cached (after `hf auth login` if it is private), or "
+            f"{_bundled()}. The Hub said: {text}"
         ) from error
 
 

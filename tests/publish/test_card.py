@@ -40,7 +40,7 @@ def test_the_front_matter_is_what_the_hub_reads(hub_run):
 def test_a_card_of_an_adapter_says_so_and_how_to_load_it(hub_run):
     card = model_card(hub_run, PublishSpec(repo="me/topics", adapter_only=True))
     assert (card.data.library_name, card.data.base_model_relation) == ("peft", "adapter")
-    assert 'pipeline("text-classification", model="me/topics", config="me/topics")' in card.text
+    assert "PeftModel.from_pretrained(base, place)" in card.text
 
 
 def test_a_path_of_this_machine_is_no_base_model_and_is_not_told(run):
@@ -90,7 +90,9 @@ def test_a_studys_verdicts_stand_on_the_card(run):
     study = {**run_content(run), "notes": ["row topics.csv:3 is odd"]}
     text = model_card(run, SPEC, study).text
     assert "## The study that favoured this model\n" in text
+    assert "### Findings" in text
     assert "### Paired differences" in text
+    assert lint(str(model_card(run, SPEC, study)), [run.metrics, read_json(run.part("environment.json")), study]) == []
     assert "topics.csv:3" not in text
 
 
