@@ -55,11 +55,11 @@ def _front_matter(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_read(figure: str, known: set[float]) -> bool:
-    """Whether a number rounds to it: as it is, what is left to 1, per cent, MB or GB."""
+    """Whether a number rounds to it: as it is, in per cent, in MB or in GB."""
     digits, _, exponent = figure.replace(",", "").replace("−", "-").partition("e")
     value, scale = float(digits), 10.0 ** int(exponent or 0)
     limit = 0.5000001 * 10.0 ** -len(digits.partition(".")[2])
-    forms = (form for each in known for form in (each, 1 - each, 100 * each, each / 1e6, each / 1e9))
+    forms = (form for each in known for form in (each, 100 * each, each / 1e6, each / 1e9))
     return any(abs(form / scale - value) <= limit for form in forms)
 
 
@@ -70,8 +70,10 @@ def _numbers(value: Any) -> Iterator[float]:
     if isinstance(value, int | float):
         yield float(value)
     elif isinstance(value, Mapping):
-        for each in value.values():
+        for name, each in value.items():
             yield from _numbers(each)
+            if name == "threshold" and each is not None:
+                yield 1 - each  # cards tell a threshold as the probability from which a label is in a set
     elif isinstance(value, list | tuple):
         for each in value:
             yield from _numbers(each)
