@@ -14,6 +14,7 @@ import typer
 
 from hf_smalldata.commands.augment import augment
 from hf_smalldata.commands.episodes import episodes
+from hf_smalldata.commands.export import export
 from hf_smalldata.commands.publish import publish, publish_unasked
 from hf_smalldata.commands.study import study
 from hf_smalldata.commands.synthesize import synthesize
@@ -132,6 +133,7 @@ app.command()(episodes)
 app.command()(augment)
 app.command()(synthesize)
 app.command()(publish)
+app.command()(export)
 
 
 @app.command()

@@ -1,0 +1,77 @@
+"""`hf-smalldata export`: a Run's model as ONNX. Heavy libraries are imported once it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hf_smalldata.console import session
+from hf_smalldata.errors import UserError
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A Run's folder.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="For onnxruntime and transformers.js.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half the size as well; for GPUs and browsers.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="A quarter of the size as well; for CPUs.")] = False,
+    rows: Annotated[str | None, typer.Option(help="A table or folder of rows to compare on, without their labels. "
+                    "[default: the Run's test rows]")] = None,
+    out: Annotated[Path | None, typer.Option(help="[default: RUN/onnx, which `publish` takes along]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:  # fmt: skip
+    """Write ONNX files with labels and preprocessing beside them, and measure each beside the model itself."""
+    if not onnx:
+        raise UserError("say into what the model is exported: --onnx")
+    with session(quiet=True) as (main, console):
+        from hf_smalldata.export.compare import Subject, check_out
+        from hf_smalldata.export.compare import export as write
+        from hf_smalldata.prediction import read_inputs
+        from hf_smalldata.run import Run
+
+        if not main:
+            return
+        opened = Run.open(run)
+        place = (out or opened.folder / "onnx").expanduser().resolve()
+        check_out(place, overwrite)
+        subject = Subject.of(opened, None if rows is None else read_inputs(opened, [rows])[1])
+        told = write(subject, place, [kind for kind, wanted in (("fp16", fp16), ("int8", int8)) if wanted])
+        if as_json:
+            print(json.dumps({"out": str(place), **told}))
+            return
+        console.print(_table(told))
+        console.print(f"written: {place}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(told: Mapping[str, Any]) -> Any:
+    """Each file beside the model itself."""
+    from rich.table import Table
+
+    from hf_smalldata.evaluation.report import TITLES
+    from hf_smalldata.report.formats import NOTHING, kilobytes, percent
+
+    main = told["main_metric"]
+    caption = (
+        f"{told['rows']} rows; latency one row at a time, threads: {told['threads']}; torch is the Run's own model"
+    )
+    table = Table(caption=caption, caption_justify="left")
+    titles = [
+        "",
+        "size",
+        "ms a row",
+        "largest difference",
+        "same answer",
+        *([TITLES[main]] if told["labelled"] else []),
+    ]
+    for title in titles:
+        table.add_column(title, justify="right" if title else "left")
+    for line in told["models"]:
+        more = [f"{line[main]:.3f}"] if told["labelled"] else []
+        same = NOTHING if line["same_answer"] is None else percent(line["same_answer"])
+        table.add_row(line["model"], kilobytes(line["bytes"]), f"{line['milliseconds_a_row']:.2f}",
+                      f"{line['largest_difference']:.1e}", same, *more)  # fmt: skip
+    return table
