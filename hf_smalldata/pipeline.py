@@ -205,4 +205,4 @@ def write_run(
     write_part(folder / OURS, recipe, data, draws, metrics, predictions)
     content = content_of(title, metrics, predictions, environment(), recipe)
     report.write(content, inputs_of(data, shown_ids(content)), folder / OURS)
-    model_card(Run(folder)).save(folder / "README.md")
+    model_card(Run(folder), recipe=recipe).save(folder / "README.md")

@@ -33,15 +33,21 @@ PROCESSORS = {
 }
 
 
-def model_card(run: Run, spec: PublishSpec | None = None, study: Mapping[str, Any] | None = None) -> ModelCard:
+def model_card(
+    run: Run,
+    spec: PublishSpec | None = None,
+    study: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+) -> ModelCard:
     """The card of a Run; local paths and rows are not told.
 
     Args:
         run: finished, but for its card.
         spec: where it goes; None for the card that lies in the Run.
         study: results.json of the study whose refit this is.
+        recipe: what was trained, with techniques that are in no registry; default: as it is written in the Run.
     """
-    metrics, environment, recipe = run.metrics, read_json(run.part("environment.json")), recipe_of(run)
+    metrics, environment, recipe = run.metrics, read_json(run.part("environment.json")), recipe or recipe_of(run)
     base = base_card(recipe.model.name) or _written(run)
     title = spec.repo.rpartition("/")[2] if spec else f"{recipe.task} from {plural(metrics['rows']['train'], 'row')}"
     data = metadata(metrics, recipe, environment.get("on_hub", ()), base, spec, title)
