@@ -50,10 +50,11 @@ def train(
     output: Annotated[Path | None, typer.Option(help="The Run's folder. [default: runs/<recipe or data>]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a Run that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training that saved.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Time a few steps, say what all will take, and stop.")] = False,
 ) -> None:  # fmt: skip
     """Train, score beside baselines, save an ordinary model folder, and publish it if the recipe says where."""
     recipe, name = _recipe(list(words or []), {"task": task, "model.name": model, "data.name": data})
-    with session() as (main, console):
+    with session(quiet=plan) as (main, console):
         if main and name is None:
             console.print("[dim]# the recipe that was made; keep it as a file to change it[/dim]")
             console.print(recipe.to_yaml(), markup=False, highlight=False)
@@ -61,6 +62,12 @@ def train(
         from hf_smalldata.evaluation.report import comparisons, table
         from hf_smalldata.publish.hub import ready
 
+        if plan:
+            from hf_smalldata.planning import plan_training, told
+
+            for line in told(plan_training(recipe)):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            return
         if main and recipe.publish is not None:
             ready(recipe.publish.repo)
         place = output or (Path("runs") / Path(name).stem if name else pipeline.default_output(recipe))

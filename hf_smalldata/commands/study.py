@@ -37,6 +37,8 @@ def study(
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster. [default: Ray on this machine]")] = None,
     output: Annotated[Path | None, typer.Option(help="The study's folder; a study that is there goes on. [default: "
                       "runs/study-<recipe>]")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Begin a Run of each recipe and budget, say what all will take, "
+                    "and stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: Runs as they are done, then the "
                        "results.")] = False,
@@ -44,7 +46,7 @@ def study(
     """Run recipes over seeds, label budgets or folds on the same rows, and say what helped."""
     from hf_smalldata.catalogue import find_recipe
     from hf_smalldata.recipe import Recipe
-    from hf_smalldata.study.plan import recipe_names
+    from hf_smalldata.study.plan import make_plan, recipe_names
 
     names = [word for word in words if "=" not in word]
     if not names:
@@ -53,6 +55,7 @@ def study(
     with session(quiet=True) as (main, console):
         from rich.console import Console
 
+        from hf_smalldata.planning import plan_study, told
         from hf_smalldata.publish.hub import ready
         from hf_smalldata.report.terminal import terminal
         from hf_smalldata.study.engine import study as run
@@ -65,6 +68,11 @@ def study(
             ready(goal.repo)
         # Where a model goes changes nothing of what is studied.
         recipes = {name: recipe.model_copy(update={"publish": None}) for name, recipe in recipes.items()}
+        if plan:
+            planned = make_plan(recipes, _seeds(seeds), budgets.split(",") if budgets else None, folds, repeats, ablate)
+            for line in told(plan_study(planned, jobs or 1)):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            return
         try:
             made = run(
                 recipes,
