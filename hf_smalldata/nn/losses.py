@@ -24,7 +24,11 @@ class Terms(NamedTuple):
 
     def mean(self) -> Tensor:
         """The loss, a scalar."""
-        return (self.mass * self.cost).sum() / self.weight.sum()
+        return self.over(self.weight.sum())
+
+    def over(self, weight: Tensor) -> Tensor:
+        """The sum of all terms over another weight (scalar): of several processes' rows together."""
+        return (self.mass * self.cost).sum() / weight
 
 
 def terms(logits: Tensor, targets: Tensor, problem_type: ProblemType, class_weights: Tensor | None = None) -> Terms:

@@ -85,11 +85,20 @@ class SmallDataTrainer(Trainer):
         if model.training:
             for technique in self.on_loss:
                 parts = technique.loss_terms(parts)
-        loss = parts.mean()
+        loss = parts.over(self._weight(parts.weight.sum(), model.training))
         if model.training:
             for technique in self.penalties:
                 loss = loss + technique.penalty(model, batch, outputs)
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def _weight(self, own: Tensor, shared: bool) -> Tensor:
+        """The weight of a batch, a scalar; of one that processes share, the mean of their parts'.
+
+        The gradients of processes are averaged, so that each divides by what all have: a part with fewer words, or with
+        rows of lighter classes, weighs less, as it would in one process.
+        """
+        together: Tensor = self.accelerator.reduce(own.detach(), "mean") if shared and self.args.world_size > 1 else own
+        return together
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Forward and backward pass of a batch, within the `step` hooks; the first technique's is the innermost."""
