@@ -22,6 +22,7 @@ from pydantic import PrivateAttr
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_smalldata.data.sample import draw_for
+from hf_smalldata.errors import UserError
 from hf_smalldata.fitting import COLLAPSE_ROWS, Fitting
 from hf_smalldata.outcome import Outcome, baselines_of, test_rows
 from hf_smalldata.pipeline import read_rows, rows_to_prove, save_and_prove, write_run
@@ -138,7 +139,8 @@ def plan_training(recipe: Recipe, objects: Mapping[str, Any] | None = None) -> E
     def lap(name: str) -> None:
         laps[name] = time.perf_counter() - begun - sum(laps.values())
 
-    training_arguments(recipe.train, Path("runs"), seed)
+    if training_arguments(recipe.train, Path("runs"), seed).world_size > 1:
+        raise UserError("--plan times one process; leave `accelerate launch` out")
     data = read_rows(recipe, task, objects)
     drawn = draw_for(data, recipe.data, seed)
     lap("reading rows")
