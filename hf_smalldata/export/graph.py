@@ -92,7 +92,7 @@ def write_half(source: Path, file: Path) -> None:
 def write_int8(source: Path, file: Path) -> None:
     """Weights of 8 bits; activations are scaled as they come (dynamic quantisation), so that no rows are needed.
 
-    Convolutions stay in full precision: their 8-bit kernels are slow on a CPU and wrong on small networks.
+    Convolutions stay in full precision, so that a network of convolutions is not made smaller: their scales need rows.
     """
     quantisation: Any = require("onnxruntime.quantization", extra="export")
     with _quiet():

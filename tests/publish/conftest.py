@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ def hub_server() -> ModuleType:
     file = Path(__file__).parents[1] / "hub_server.py"
     spec = importlib.util.spec_from_file_location("hub_server", file)
     module = importlib.util.module_from_spec(spec)
-    __import__("sys").modules["hub_server"] = module  # dataclasses look their module up
+    sys.modules["hub_server"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -63,14 +64,12 @@ def run(trained, tmp_path) -> Run:
 @pytest.fixture
 def hub_run(run) -> Run:
     """The same as if its base model had been `me/base` of the Hub."""
-    for name in ("metrics.json", "recipe.yaml"):
-        text = run.part(name).read_text()
-        run.part(name).write_text(text.replace(str(run.metrics["model"]), BASE) if name != "metrics.json" else text)
+    recipe = run.part("recipe.yaml")
+    recipe.write_text(recipe.read_text().replace(run.metrics["model"], BASE))
     write_json(run.part("metrics.json"), {**run.metrics, "model": BASE})
     write_json(run.part("environment.json"), {**read_json(run.part("environment.json")), "on_hub": [BASE]})
-    for name in ("adapter_config.json",):
-        config = read_json(run.folder / "adapter" / name)
-        write_json(run.folder / "adapter" / name, {**config, "base_model_name_or_path": BASE})
+    file = run.folder / "adapter" / "adapter_config.json"
+    write_json(file, {**read_json(file), "base_model_name_or_path": BASE})
     return run
 
 

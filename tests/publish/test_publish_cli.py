@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from huggingface_hub import constants
 
-from hf_smalldata.run import read_json
+from hf_smalldata.reporting import run_content
+from hf_smalldata.run import read_json, write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # of huggingface_hub about httpx
 
@@ -113,6 +116,23 @@ def test_the_recipe_says_where_and_the_command_line_adds_to_it(command, run, hub
     assert hub.repos["me/planned"].private
     assert "smalldata/rows.json" in paths(hub, "me/planned")
     assert b"me/planned" not in hub.repos["me/planned"].files["smalldata/recipe.yaml"]
+
+
+def test_of_a_study_its_model_goes_up_with_the_verdicts_on_the_card(command, run, hub, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(run.folder, study / "model")
+    write_json(study / "results.json", {**run_content(run), "title": "a study"})
+    assert command("publish", study, "--repo", "me/topics", "--yes")[0] == 0
+    assert paths(hub) == MODEL | OURS
+    assert b"## The study that favoured this model" in hub.repos["me/topics"].files["README.md"]
+
+
+def test_an_export_within_the_run_goes_up_with_it(command, run, hub):
+    (run.folder / "onnx").mkdir()
+    for name in ("model.onnx", "export.json", "rows.csv"):
+        (run.folder / "onnx" / name).write_bytes(b"{}")
+    assert command("publish", run.folder, "--repo", "me/topics", "--yes")[0] == 0
+    assert paths(hub) == MODEL | OURS | {"onnx/model.onnx", "onnx/export.json"}
 
 
 def test_a_card_of_ones_own_is_taken_if_its_figures_are_the_runs(command, run, hub, tmp_path):
