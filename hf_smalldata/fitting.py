@@ -20,7 +20,7 @@ from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from hf_smalldata.audit import audit_labels
-from hf_smalldata.data.domains import REST, rest
+from hf_smalldata.data.domains import REST, rest, with_labels
 from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import ragged, stacked
@@ -196,6 +196,7 @@ class Fitting:
         Raises:
             UserError: training diverged.
         """
+        rows = with_labels(rows, self.data.labels, self.data.problem_type)
         windows = self.task.cut(rows, self.processor)
         encoded = self._encoded(windows)
         collate = collator(self.task, self.processor, self.width, self.data.problem_type)

@@ -140,7 +140,7 @@ def names_are_read_by_tiny_models(text, clip, there_and_back, causal, image_pipe
 
 def context_for(technique: Technique, kit, seed: int = 0) -> Context:
     """A kit's context, with the rows beside the labelled ones that the technique needs."""
-    context, named = kit.context(seed), kit.rows.add_column("domain", ["here"] * len(kit.rows))
+    context, named = kit.context(seed), kit.rows.select(range(9)).add_column("domain", ["here"] * 9)
     known = dict(zip(kit.rows["id"], kit.rows["label"], strict=True))
 
     def fit(rows: Dataset) -> Predictor:

@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, Value, concatenate_datasets
 
 from hf_smalldata.data.columns import find_input
 from hf_smalldata.data.files import read_lines
-from hf_smalldata.data.load import Splits, load
+from hf_smalldata.data.load import LABEL_FEATURES, Splits, load
 from hf_smalldata.data.modality import Kind, get_modality, modality_of
 from hf_smalldata.data.source import read
-from hf_smalldata.data.spec import DataSpec
+from hf_smalldata.data.spec import DataSpec, ProblemType
 from hf_smalldata.data.table import Table, is_missing
 from hf_smalldata.errors import Problems, UserError, did_you_mean, listed
 
@@ -89,6 +90,18 @@ def rest(pool: Dataset, drawn: Dataset) -> Dataset:
     rows = rows.remove_columns([name for name in ("label", "group") if name in rows.column_names])
     _check_count(rows)
     return rows.add_column("domain", ["rest"] * len(rows), feature=Value("string"))
+
+
+def with_labels(rows: Dataset, labels: tuple[str, ...], problem_type: ProblemType) -> Dataset:
+    """Rows that have no labels with some of no meaning, for what carries labels along; others as they are."""
+    if "label" in rows.column_names:
+        return rows
+    if problem_type == "token_classification":
+        given: list[Any] = [[0] * len(words) for words in rows["tokens"][:]]
+    else:
+        one = {"multi_label_classification": [0.0] * len(labels), "regression": 0.0}.get(problem_type, 0)
+        given = [one] * len(rows)
+    return rows.add_column("label", given, feature=LABEL_FEATURES[problem_type])
 
 
 def _check_count(rows: Dataset | None) -> None:

@@ -20,7 +20,7 @@ from hf_smalldata.data.spec import DataSpec, ProblemType
 from hf_smalldata.data.table import Table, is_missing, tables_of_objects
 from hf_smalldata.errors import UserError, listed
 
-_LABEL_FEATURES = {
+LABEL_FEATURES = {
     "single_label_classification": Value("int64"),
     "multi_label_classification": List(Value("float32")),
     "regression": Value("float64"),
@@ -169,7 +169,7 @@ def _groups(inputs: Dataset, table: Table, columns: Columns, rows: list[int], mo
 def _dataset(inputs: Dataset, targets: list[Any], problem_type: ProblemType, groups: Sequence[str] | None) -> Dataset:
     """Ids, inputs, labels and groups."""
     data: dict[str, Sequence[Any]] = {"label": targets}
-    features: dict[str, Any] = {"label": _LABEL_FEATURES[problem_type]}
+    features: dict[str, Any] = {"label": LABEL_FEATURES[problem_type]}
     if groups is not None:
         data["group"], features["group"] = groups, Value("string")
     return concatenate_datasets([inputs, Dataset.from_dict(data, features=Features(features))], axis=1)

@@ -68,6 +68,8 @@ REGISTRY: dict[str, str] = {
     "dann": "hf_smalldata.techniques.domain.dann:Dann",
     "cdan": "hf_smalldata.techniques.domain.cdan:Cdan",
     "mcc": "hf_smalldata.techniques.domain.mcc:Mcc",
+    # selftrain
+    "pseudo_labels": "hf_smalldata.techniques.selftrain.pseudo_labels:PseudoLabels",
     # fewshot
     "pooling": "hf_smalldata.techniques.fewshot.pooling:Pooling",
     "contrastive": "hf_smalldata.techniques.fewshot.contrastive:Contrastive",

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-import datasets
 import numpy as np
 from datasets import Dataset
 
+from hf_smalldata.data.domains import with_labels
 from hf_smalldata.data.made import rng_of
 from hf_smalldata.errors import UserError
 from hf_smalldata.tasks.task import Features
@@ -120,8 +120,7 @@ def chosen(
 
 def variants_of(rows: Dataset, technique: Technique, ctx: Context) -> dict[str, list[dict[str, Any]]]:
     """What a `rows` hook makes of each unlabelled row, by its id; those of which it makes nothing are left out."""
-    column = datasets.Value("int64")
-    known = rows.remove_columns("domain").add_column("label", [0] * len(rows), feature=column)  # of no meaning
+    known = with_labels(rows.remove_columns("domain"), ctx.labels, ctx.problem_type)
     after = technique.rows(known, replace(ctx, train=known, facts={}))
     made: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in after.select(range(len(known), len(after))):
