@@ -29,7 +29,7 @@ from hf_smalldata.errors import UserError
 from hf_smalldata.technique import Context, Technique
 from hf_smalldata.techniques.synthesis import concepts, editing
 from hf_smalldata.techniques.synthesis.keep import Keep, check_rows_a_class, kept
-from hf_smalldata.techniques.synthesis.learning import learnt
+from hf_smalldata.techniques.synthesis.learning import Facts, learnt
 from hf_smalldata.whole import whole
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class DiffusionEdit(Technique):
         originals = real(train)
         folder = self._folder(originals, ctx)
         with PartialState().main_process_first():
-            self._make(originals, ctx, folder)
+            facts = self._make(originals, ctx, folder)
         made, flagged, name = [], 0, Path(self.checkpoint or CHECKPOINT).name
         for row, digest, prompt in zip(originals, _digests(originals), self._prompts(originals, ctx), strict=True):
             for number in range(self.per_row):
@@ -108,7 +108,7 @@ class DiffusionEdit(Technique):
                 redrawn = {"bytes": file.read_bytes(), "path": None}
                 made.append({"image": redrawn, "label": row["label"], "parent": row["id"], "prompt": prompt,
                              "strength": self._strength(digest, number), "checkpoint": name})  # fmt: skip
-        ctx.facts[self.name] = {"unsafe": flagged}
+        ctx.facts[self.name] = {"unsafe": flagged, **facts}
         return kept(train, made, ctx, self.keep, self.name)
 
     def _folder(self, originals: Dataset, ctx: Context) -> Path:
@@ -121,8 +121,12 @@ class DiffusionEdit(Technique):
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _make(self, originals: Dataset, ctx: Context, folder: Path) -> None:
-        """Those images that are not there yet; an empty file stands for what the safety checker took away."""
+    def _make(self, originals: Dataset, ctx: Context, folder: Path) -> Facts:
+        """Those images that are not there yet; an empty file stands for what the safety checker took away.
+
+        Returns:
+            what there is to tell of learning a concept.
+        """
         digests = _digests(originals)
         missing: dict[float, list[tuple[int, int]]] = defaultdict(list)
         for number in range(self.per_row):
@@ -130,14 +134,14 @@ class DiffusionEdit(Technique):
                 if not (folder / f"{digest}-{number}.png").exists():
                     missing[self._strength(digest, number)].append((at, number))
         if not missing:
-            return
+            return {}
         with torch.random.fork_rng():
             pipe = editing.load_editor(self.checkpoint or CHECKPOINT, self.revision)
             opened = [open_image(row["image"], row.get("window")) for row in originals]
             squares = [editing.square(image, self.side or editing.side_of(pipe)) for image in opened]
             if pipe.device.type == "cpu":
                 self._refuse_slow(pipe, squares[0], missing)
-            prompts = self._taught(pipe, originals, squares, ctx)
+            prompts, facts = self._taught(pipe, originals, squares, ctx)
             size = AT_ONCE.get(pipe.device.type, 1)
             passes = [(strength, some[start : start + size]) for strength, some in missing.items()
                       for start in range(0, len(some), size)]  # fmt: skip
@@ -147,12 +151,15 @@ class DiffusionEdit(Technique):
                                        strength, self.sampling_steps, self.guidance)  # fmt: skip
                 for image, (at, number) in zip(found, some, strict=True):
                     _save(image, min(opened[at].size), folder / f"{digests[at]}-{number}.png")
+        return facts
 
-    def _taught(self, pipe: Any, originals: Dataset, squares: Sequence[Image.Image], ctx: Context) -> list[str]:
+    def _taught(
+        self, pipe: Any, originals: Dataset, squares: Sequence[Image.Image], ctx: Context
+    ) -> tuple[list[str], Facts]:
         """The prompt of each row, after the pipeline has learnt what is in it."""
         prompts = self._prompts(originals, ctx)
         if self.concept == "none":
-            return prompts
+            return prompts, {}
 
         def build() -> torch.nn.Module:
             if self.concept == "lora":
@@ -165,10 +172,8 @@ class DiffusionEdit(Technique):
 
         settings = [self.checkpoint, self.revision, self.concept, self.concept_steps, self.concept_learning_rate,
                     self.concept_batch_size, self.side]  # fmt: skip
-        _, ctx.facts[f"{self.name}_concept"] = learnt(
-            self.name, [settings, prompts, _digests(originals)], build, learn, 0
-        )
-        return prompts
+        _, facts = learnt(self.name, [settings, prompts, _digests(originals)], build, learn, 0)
+        return prompts, {"concept": facts}
 
     def _prompts(self, originals: Dataset, ctx: Context) -> list[str]:
         """With the names of each row's classes, or the new words for them."""
