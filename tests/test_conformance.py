@@ -62,14 +62,16 @@ each_training = pytest.mark.parametrize(
 
 @pytest.fixture
 def kits(kits, masked, request):
-    """A technique that fills in words has a masked language model, and for classes of texts a template."""
+    """A technique that fills in words has a masked language model, and mostly a template for classes of texts."""
     callspec = getattr(request.node, "callspec", None)
-    if callspec is None or callspec.params.get("name") not in ("pattern", "mlm_substitution"):
+    name = None if callspec is None else callspec.params.get("name")
+    if name not in ("pattern", "mlm_substitution", "continued_pretraining"):
         return kits
     tokens = kits["token-classification"]
     processor = tokens.task.load_processor(ModelSpec(name=str(masked.folder)))
     filling = replace(tokens, folder=masked.folder, processor=processor)
-    return {**kits, masked.task.name: masked, tokens.task.name: filling}
+    texts = masked if name != "continued_pretraining" else replace(masked, template=None, processor=processor)
+    return {**kits, masked.task.name: texts, tokens.task.name: filling}
 
 
 class Copies(Technique):

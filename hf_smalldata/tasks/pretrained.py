@@ -134,18 +134,27 @@ def load_masked_lm(spec: ModelSpec) -> nn.Module:
     Raises:
         UserError: not found, or its checkpoint has no such head.
     """
-    with _told(spec), _quiet():
-        model, info = transformers.AutoModelForMaskedLM.from_pretrained(
-            locate(spec.name), use_safetensors=True, dtype="float32", output_loading_info=True, **_source(spec)
-        )
-    missing = [key for key in info["missing_keys"] if not key.startswith(f"{model.base_model_prefix}.")]
+    model, missing = masked_lm(spec)
     if missing:
         raise UserError(
             f"model.name: {spec.name} has no masked-language-model head ({missing[0]} is missing), as sentence "
             "encoders and classifiers have none; give a checkpoint as it was pretrained"
         )
-    loaded: nn.Module = model
-    return loaded
+    return model
+
+
+def masked_lm(spec: ModelSpec) -> tuple[nn.Module, list[str]]:
+    """The body of a checkpoint with a masked-language-model head, and names of the head's weights that it lacks.
+
+    Raises:
+        UserError: not found, or an architecture without such a head.
+    """
+    with _told(spec), _quiet():
+        model, info = transformers.AutoModelForMaskedLM.from_pretrained(
+            locate(spec.name), use_safetensors=True, dtype="float32", output_loading_info=True, **_source(spec)
+        )
+    missing = [key for key in info["missing_keys"] if not key.startswith(f"{model.base_model_prefix}.")]
+    return model, missing
 
 
 def load_config(model_class: str, spec: ModelSpec, **settings: Any) -> Any:

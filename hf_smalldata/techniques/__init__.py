@@ -63,6 +63,9 @@ REGISTRY: dict[str, str] = {
     "ema": "hf_smalldata.techniques.regularise.ema:Ema",
     "swa": "hf_smalldata.techniques.regularise.swa:Swa",
     # domain
+    "continued_pretraining": ("hf_smalldata.techniques.domain.continued_pretraining:ContinuedPretraining"),
+    "source_then_target": "hf_smalldata.techniques.domain.source_then_target:SourceThenTarget",
+    "joint": "hf_smalldata.techniques.domain.joint:Joint",
     "coral": "hf_smalldata.techniques.domain.coral:Coral",
     "mmd": "hf_smalldata.techniques.domain.mmd:Mmd",
     "dann": "hf_smalldata.techniques.domain.dann:Dann",

@@ -1,0 +1,147 @@
+"""Continued pretraining: what is masked, what is kept, and a body that tells topics apart by filling words in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from hf_smalldata.errors import UserError
+from hf_smalldata.tasks import get_task
+from hf_smalldata.tasks.task import ModelSpec
+from hf_smalldata.techniques.domain import continued_pretraining
+from hf_smalldata.techniques.domain.continued_pretraining import IGNORED, ContinuedPretraining, masked, tokens_of
+from hf_smalldata.techniques.synthesis import learning
+from hf_smalldata.testing import FILLER, TOPICS, sequence_rows, text_rows, tiny_sequence_model
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning, "cached_assets_path", lambda *_: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def kit(masked):
+    """Texts for a masked language model, without a template."""
+    spec = ModelSpec(name=str(masked.folder))
+    return replace(masked, template=None, processor=masked.task.load_processor(spec))
+
+
+def hidden(rows):
+    return rows.remove_columns("label").add_column("domain", ["a"] * len(rows))
+
+
+def test_a_share_of_the_units_is_masked_and_only_these_have_labels():
+    rng, units = np.random.default_rng(0), np.array([-1, *range(1000), -1])
+    ids = np.full(1002, 7)
+    made, labels = masked(ids, units, 0.15, 3, 100, rng)
+    there = labels != IGNORED
+    assert there.sum() == 150
+    assert not there[[0, -1]].any()
+    assert (labels[there] == 7).all()
+    assert (made[~there] == 7).all()
+    fates = [(made[there] == 3).mean(), (made[there] == 7).mean()]
+    assert fates == pytest.approx([0.8, 0.1], abs=0.08)
+
+
+def test_pieces_of_a_unit_go_together_and_a_short_text_has_one_mask():
+    made, labels = masked(
+        np.array([2, 5, 6, 7, 1]), np.array([-1, 0, 0, 0, -1]), 0.15, 3, 100, np.random.default_rng(0)
+    )
+    assert labels.tolist() == [IGNORED, 5, 6, 7, IGNORED]
+    assert len(made) == 5
+
+
+def test_equal_texts_are_read_once_and_special_tokens_are_never_masked(kit):
+    rows = Dataset.from_dict({"id": ["a", "b", "c"], "text": ["cat dog", "the cat", "cat dog"]})
+    found = tokens_of(rows, kit.context(), whole_words=True)
+    assert len(found) == 2
+    assert all(each.units[0] == each.units[-1] == -1 for each in found)
+
+
+def rich(count, seed):
+    """Texts of four words of a topic and two that mean nothing."""
+    rng, rows = np.random.default_rng(seed), []
+    for at in range(count):
+        words = [*rng.choice(list(TOPICS.values())[at % 3], 4), *rng.choice(FILLER, 2)]
+        rows.append({"id": f"{seed}:{at}", "text": " ".join(rng.permutation(words)), "label": at % 3})
+    return Dataset.from_list(rows)
+
+
+def probed(network, kit, seeds=8):
+    """Mean accuracy of linear heads on the mean of states, two labels a class."""
+
+    def states(rows):
+        batch = kit.task.collate(kit.task.encode(rows, kit.processor), kit.processor)
+        with torch.no_grad():
+            seen = network.eval().base_model(**batch).last_hidden_state
+        mask = batch["attention_mask"][..., None]
+        return ((seen * mask).sum(1) / mask.sum(1)).numpy()
+
+    test, scores = rich(150, 99), []
+    for seed in range(seeds):
+        few = rich(6, seed)
+        head = LogisticRegression(max_iter=1000).fit(states(few), few["label"][:])
+        scores.append(head.score(states(test), test["label"][:]))
+    return np.mean(scores)
+
+
+def test_a_body_that_has_filled_in_words_of_the_domain_learns_its_classes_from_fewer_labels(kit):
+    context = replace(kit.context(), unlabelled=hidden(rich(300, 7)), facts={})
+    technique = ContinuedPretraining(epochs=20, learning_rate=3e-3, share=0.3)
+    before, after = kit.network(), technique.model(kit.network(), context)
+    assert probed(after, kit) > probed(before, kit) + 0.1
+    facts = context.facts["continued_pretraining"]
+    assert facts["loss_last_epoch"] < facts["loss_first_epoch"] - 0.5
+    assert facts["texts"] > 250
+    assert facts["new_head"] is False
+
+
+def test_all_seeds_share_one_training(kit, monkeypatch, folder):
+    made = []
+    for seed in (0, 1):
+        context = replace(kit.context(seed), unlabelled=hidden(text_rows(4, seed=7)), facts={})
+        made.append(ContinuedPretraining(epochs=1).model(kit.network(), context))
+        monkeypatch.setattr(ContinuedPretraining, "_learn", None)
+    assert torch.equal(*(each.bert.encoder.layer[0].output.dense.weight for each in made))
+    assert len(list(folder.glob("continued_pretraining-*.safetensors"))) == 1
+
+
+def test_a_checkpoint_without_such_a_head_gets_one_that_learns_alone_at_first(sequence, caplog):
+    context = replace(sequence.context(), facts={})
+    before = {name: tensor.clone() for name, tensor in sequence.network().named_parameters()}
+    network = ContinuedPretraining(epochs=1, batch_size=1, learning_rate=1e-2).model(sequence.network(), context)
+    assert "has no head that fills in words; it gets a new one" in caplog.text
+    assert context.facts["continued_pretraining"]["new_head"] is True
+    changed = {name for name, tensor in network.named_parameters() if not torch.equal(tensor, before[name])}
+    assert "bert.encoder.layer.0.output.dense.weight" in changed
+    assert not {name for name in changed if not name.startswith("bert.")}
+
+
+def test_for_the_first_steps_a_new_head_moves_alone(sequence, monkeypatch):
+    monkeypatch.setattr(continued_pretraining, "HEAD_FIRST", 1.0)
+    before = {name: tensor.clone() for name, tensor in sequence.network().named_parameters()}
+    network = ContinuedPretraining(epochs=1, learning_rate=1e-2).model(sequence.network(), sequence.context())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_parameters())
+
+
+def test_of_overlapping_words_neighbours_are_masked_together(tmp_path):
+    task, spec = get_task("sequence-classification"), ModelSpec(name=str(tiny_sequence_model(tmp_path / "k", "kmers")))
+    context = type("Rows", (), {"task": task, "processor": task.load_processor(spec)})
+    units = tokens_of(sequence_rows(2), context, whole_words=False)[0].units
+    assert units[1:7] == [0, 0, 2, 2, 2, 4] or units[1:7] == [0, 0, 0, 2, 2, 2]
+
+
+def test_networks_that_are_no_longer_as_they_were_loaded_are_refused(kit, text, masked):
+    with pytest.raises(UserError, match="list it before lora"):
+        ContinuedPretraining().model(nn.Linear(2, 2), kit.context())
+    with pytest.raises(UserError, match=r"not with model\.template"):
+        ContinuedPretraining().model(masked.network(), masked.context())
+    with pytest.raises(UserError, match="knows no mask"):
+        ContinuedPretraining().model(text.network(), text.context())
