@@ -96,7 +96,7 @@ def learn(
         noise = torch.randn_like(clean)
         times = torch.randint(0, schedule.config.num_train_timesteps, (len(clean),), device=device)
         states = pipe.text_encoder(told[chosen].to(device))[0]
-        with torch.autocast(device.type, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=pipe.unet.dtype == torch.bfloat16):
             found = pipe.unet(schedule.add_noise(clean, noise, times), times, states).sample
         v = schedule.config.prediction_type == "v_prediction"
         target = schedule.get_velocity(clean, noise, times) if v else noise

@@ -12,6 +12,7 @@ from accelerate import PartialState
 from PIL import Image, ImageOps
 
 from hf_smalldata.errors import UserError, require
+from hf_smalldata.nn.precision import bfloat16_pays
 
 TIMED_STEPS = (1, 3)  # of denoising: the time between them is that of two
 
@@ -24,10 +25,10 @@ def load_editor(checkpoint: str, revision: str | None) -> Any:
     """
     diffusers = require("diffusers", extra="synthesis")
     device = PartialState().device
-    precision = torch.float16 if device.type == "cuda" else torch.float32
+    half = device.type == "cuda" and bfloat16_pays(device)  # float16 would need its gradients scaled
     try:
         pipe = diffusers.AutoPipelineForImage2Image.from_pretrained(
-            checkpoint, revision=revision, dtype=precision, use_safetensors=True
+            checkpoint, revision=revision, dtype=torch.bfloat16 if half else torch.float32, use_safetensors=True
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
