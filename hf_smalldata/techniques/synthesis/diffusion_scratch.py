@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -46,7 +46,6 @@ class DiffusionScratch(PixelGenerator):
     paper = "https://arxiv.org/abs/2006.11239"
     drawing: ClassVar[frozenset[str]] = PixelGenerator.drawing | {"guidance", "sampling_steps"}
 
-    steps: PositiveInt = 1500  # of training
     channels: int = Field(default=64, ge=8, multiple_of=8)  # of the first level; twice as many on those below
     forget: float = Field(default=0.15, ge=0, lt=1)  # share of rows that learn without their class, for guidance
     guidance: float = Field(default=1.5, ge=0)  # 1: none; more makes classes plainer and rows more alike
