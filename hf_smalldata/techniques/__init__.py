@@ -73,6 +73,9 @@ REGISTRY: dict[str, str] = {
     "mcc": "hf_smalldata.techniques.domain.mcc:Mcc",
     # selftrain
     "pseudo_labels": "hf_smalldata.techniques.selftrain.pseudo_labels:PseudoLabels",
+    "mean_teacher": "hf_smalldata.techniques.selftrain.mean_teacher:MeanTeacher",
+    "fixmatch": "hf_smalldata.techniques.selftrain.fixmatch:FixMatch",
+    "uda": "hf_smalldata.techniques.selftrain.uda:Uda",
     # fewshot
     "pooling": "hf_smalldata.techniques.fewshot.pooling:Pooling",
     "contrastive": "hf_smalldata.techniques.fewshot.contrastive:Contrastive",
