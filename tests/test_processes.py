@@ -96,8 +96,10 @@ def test_a_study_gives_each_run_both_processes_and_one_of_them_writes(recipe, tm
         "contrast": ["pooling", "contrastive", "ridge_head"],
         "smoothed": ["llrd", "label_smoothing"],
         "regularised": ["l2_sp", "noise_robust", "sam", "ema"],
+        "aligned": ["dann", "mean_teacher"],
     }
     content = yaml.safe_load(recipe.read_text())
+    content["data"]["unlabelled"] = content["data"]["train"]
     files = [tmp_path / f"{name}.yaml" for name in ways]
     for file, techniques in zip(files, ways.values(), strict=True):
         steady = {"dropout": {"hidden": 0, "attention": 0}}
@@ -108,7 +110,7 @@ def test_a_study_gives_each_run_both_processes_and_one_of_them_writes(recipe, tm
     one, two = study(named, tmp_path / "one", seeds=[0, 1], progress=Quiet()), Study.open(tmp_path / "two")
     assert two.results["environment"]["processes"] == 2
     places = sorted(place.relative_to(one.folder) for place in one.folder.glob("runs/*/*"))
-    assert len(places) == 10
+    assert len(places) == 2 * len(ways)
     for place in places:
         a, b = (Run.open(made.folder / place, model=False) for made in (one, two))
         np.testing.assert_allclose(scores(b), scores(a), atol=1e-3 if "contrast" in place.parts else 1e-4)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -62,7 +63,7 @@ class Duel(TrainerCallback):
             model: nn.Module = kwargs["model"]
             layer = last_layer(model)
             width = layer.in_features if self.width is None else self.width(layer.in_features, layer.out_features)
-            setattr(model, TRAINING_ONLY, Adversary(width, self.hidden).to(layer.weight.device))
+            hang(model, Adversary(width, self.hidden).to(layer.weight.device))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -75,6 +76,19 @@ class Duel(TrainerCallback):
     ) -> None:
         """What is saved has no adversary."""
         delattr(kwargs["model"], TRAINING_ONLY)
+        del kwargs["model"]._ddp_params_and_buffers_to_ignore
+
+
+def hang(model: nn.Module, adversary: Adversary) -> None:
+    """Put an adversary beside a model; the mean of its gradients over processes is taken here.
+
+    DistributedDataParallel takes it for the parameters that the model's own forward pass uses, and these are not.
+    """
+    setattr(model, TRAINING_ONLY, adversary)
+    ignored: Any = [f"{TRAINING_ONLY}.{name}" for name, _ in adversary.named_parameters()]
+    model._ddp_params_and_buffers_to_ignore = ignored
+    for parameter in adversary.parameters():
+        parameter.register_hook(lambda gradient: reduce(gradient, "mean"))  # type: ignore[no-untyped-call]
 
 
 def adversary_of(model: nn.Module) -> Adversary:
