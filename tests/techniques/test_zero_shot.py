@@ -172,7 +172,7 @@ def test_all_seeds_of_a_run_share_one_answer_and_its_card_tells_no_folder(text, 
     answers = run.predictions.groupby("seed")["baseline: zero-shot (model)"].apply(list)
     assert answers[0] == answers[1]
     card = (run.folder / "README.md").read_text(encoding="utf-8")
-    assert "adapted with hf_smalldata: dropout + label_smoothing." in card
+    assert "labelled rows: dropout + label_smoothing." in card
     for page in (card, *(run.part(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))):
         assert "zero-shot (model)" in page
         assert str(text.folder) not in page
