@@ -120,14 +120,29 @@ def predict(
 
 @app.command("check")
 def check_data(
-    data: Annotated[str, typer.Argument(help="A file, a folder, a Hub id, a bundled name, or a recipe's .yaml.")],
+    data: Annotated[str | None, typer.Argument(help="A file, a folder, a Hub id, a bundled name, or a recipe's "
+                    ".yaml.")] = None,
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. data.test=b.csv")] = None,
+    source: Annotated[str | None, typer.Option(help="Labelled rows of one domain, to compare with --target.")] = None,
+    target: Annotated[str | None, typer.Option(help="Rows of the domain a model is for, labelled or not.")] = None,
     task: Annotated[str | None, typer.Option(help="A task's name. [default: guessed by content]")] = None,
     model: Annotated[str | None, typer.Option(help="A Hub id or folder, to count its tokens.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document with all row ids.")] = False,
     fix: Annotated[Path | None, typer.Option(metavar="OUT", help="A new folder for a cleaned copy.")] = None,
-) -> None:
-    """Examine labelled rows before training: leaks, duplicates, wrong labels, broken files. Exit code 1 on a fail."""
+) -> None:  # fmt: skip
+    """Examine labelled rows before training: leaks, duplicates, wrong labels, broken files. Exit code 1 on a fail.
+
+    With --source and --target: how far two domains lie apart, in what, and what to try.
+    """
+    if source is not None or target is not None:
+        from hf_smalldata.doctor.domains import compare, show_shift
+
+        said = [word for word in (data, *(settings or [])) if word is not None]
+        compared = compare(source, target, said, task)
+        print(json.dumps(compared.as_dict(), ensure_ascii=False)) if as_json else show_shift(compared)
+        return
+    if data is None:
+        raise UserError("check: expected a source such as reviews.csv, or --source and --target to compare two domains")
     from hf_smalldata.doctor.command import check, show
 
     found = check(data, settings or [], task, model, fix)

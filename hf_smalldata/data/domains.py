@@ -114,7 +114,7 @@ def _unlabelled(spec: DataSpec, kind: Kind) -> tuple[Dataset, list[str]]:
     """Rows with an input: columns id, domain and input; and what was left out."""
     modality, parts, warnings = get_modality(kind), list[Dataset](), list[str]()
     for source, domain in named(spec.unlabelled or ()):
-        table = _table(source, spec, kind)
+        table = table_of(source, spec, kind)
         of_files = modality.a_file_each and Path(source).expanduser().is_dir()
         column = kind if of_files else find_input(table, spec, kind)
         if spec.text_pair_column is not None and spec.text_pair_column not in table.columns:
@@ -137,7 +137,7 @@ def _unlabelled(spec: DataSpec, kind: Kind) -> tuple[Dataset, list[str]]:
     return concatenate_datasets(parts), warnings
 
 
-def _table(source: str, spec: DataSpec, kind: Kind) -> Table:
+def table_of(source: str, spec: DataSpec, kind: Kind) -> Table:
     """All rows of a source, labelled or not: a folder of files at any depth, lines of a .txt, or what `load` reads."""
     path, modality = Path(source).expanduser(), get_modality(kind)
     if path.is_dir() and modality.a_file_each:

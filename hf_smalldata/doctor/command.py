@@ -104,10 +104,10 @@ def _asked(
         options = [f"{key}={value}" for key, value in (("task", task), ("model.name", model)) if value is not None]
         recipe = Recipe.read(data, [*options, *settings])
         return recipe.data, recipe.task, recipe.model.model_dump()
-    return _spec(data, settings), task, {"name": model} if model is not None else None
+    return asked(data, settings), task, {"name": model} if model is not None else None
 
 
-def _spec(data: str, settings: Sequence[str]) -> DataSpec:
+def asked(data: str, settings: Sequence[str]) -> DataSpec:
     """As `recipe.override` would have it, for the data section alone: what imports recipes waits seconds for torch."""
     content: dict[str, Any] = {"name": data}
     for setting in settings:
