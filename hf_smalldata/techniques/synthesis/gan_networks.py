@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
 
 HALVINGS = 3  # from a canvas to what noise is spread over
+TINY = 1e-8
 
 
 class Generator(nn.Module):
@@ -48,9 +48,9 @@ class Up(nn.Module):
 
     def forward(self, states: Tensor, code: Tensor) -> Tensor:
         """(B, before, h, w) -> (B, after, 2 h, 2 w)."""
-        found = functional.interpolate(functional.relu(self._normed(0, states, code)), scale_factor=2)
+        found = functional.interpolate(functional.relu(self._normed(0, states, code)), scale_factor=2, mode="bilinear")
         found = self.second(functional.relu(self._normed(1, self.first(found), code)))
-        result: Tensor = found + functional.interpolate(self.around(states), scale_factor=2)
+        result: Tensor = found + functional.interpolate(self.around(states), scale_factor=2, mode="bilinear")
         return result
 
     def _normed(self, at: int, states: Tensor, code: Tensor) -> Tensor:
@@ -60,24 +60,24 @@ class Up(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (B, c, H, W) and classes (B,) -> how real they look for their class (B,); all layers spectrally normed."""
+    """Images (B, c, H, W) and classes (B,) -> how real they look for their class (B,)."""
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: int) -> None:
         super().__init__()
         widths = [width << at for at in range(1, HALVINGS + 1)]  # 2 w, 4 w, 8 w
-        self.look = spectral_norm(
-            nn.Conv2d(4 * shape[0], widths[0], 3, padding=1)
-        )  # of patches of 2 x 2: half the cost
+        self.look = nn.Conv2d(4 * shape[0], widths[0], 3, padding=1)  # of patches of 2 x 2: half the cost
         pairs = pairwise([*widths, widths[-1]])
         self.blocks = nn.Sequential(*(Down(before, after) for before, after in pairs))
-        self.judge = spectral_norm(nn.Linear(widths[-1] + 1, 1))
-        self.classes = spectral_norm(nn.Embedding(classes, widths[-1] + 1))
+        self.judge = nn.Linear(widths[-1] + 1, 1)
+        self.classes = nn.Embedding(classes, widths[-1] + 1)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Scores."""
         states = self.blocks(self.look(functional.pixel_unshuffle(images, 2)))
         found = functional.relu(states).mean((2, 3))
-        spread = found.std(0, correction=0).mean().expand(len(found), 1)  # of the batch: what is too alike is told
+        spread = (
+            (found.var(0, correction=0) + TINY).sqrt().mean().expand(len(found), 1)
+        )  # of the batch: what is too alike is told
         found = torch.cat([found, spread], 1)
         scores: Tensor = self.judge(found)[:, 0] + (self.classes(labels) * found).sum(1)
         return scores
@@ -88,9 +88,9 @@ class Down(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.first = spectral_norm(nn.Conv2d(before, after, 3, padding=1))
-        self.second = spectral_norm(nn.Conv2d(after, after, 3, padding=1))
-        self.around = spectral_norm(nn.Conv2d(before, after, 1))
+        self.first = nn.Conv2d(before, after, 3, padding=1)
+        self.second = nn.Conv2d(after, after, 3, padding=1)
+        self.around = nn.Conv2d(before, after, 1)
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, before, h, w) -> (B, after, h / 2, w / 2)."""
