@@ -5,9 +5,10 @@
                                        [--output runs/bench-techniques] [--table table.md]
 
 A study compares the base recipe with itself plus one technique, on the same draws and test rows, with Holm's
-correction over all of them. Finished Runs are kept: the same command goes on where it stopped. --settings gives
-techniques other settings than their defaults, training settings that belong to them, or a reason to leave them out;
-names that are no technique's stand for stacks:
+correction over all of them. Techniques with a learning rate of their own, as adapters have, train with that. Finished
+Runs are kept: the same command goes on where it stopped. --settings gives techniques other settings than their
+defaults, training settings that belong to them, or a reason to leave them out; names that are no technique's stand for
+stacks:
 
     freeze: {techniques: [{freeze: {blocks: 3}}]}
     few-shot: {techniques: [pooling, contrastive, logistic_head], train: {num_train_epochs: 0}}
@@ -72,6 +73,10 @@ def variants(
             continue
         try:
             recipes[name] = Recipe.parse(content)
+            rate = next((rate for each in recipes[name].techniques if (rate := each.default_learning_rate())), None)
+            if rate is not None and "learning_rate" not in one.get("train", {}):
+                content["train"]["learning_rate"] = rate  # adapters take other steps than full fine-tuning
+                recipes[name] = Recipe.parse(content)
         except UserError as error:
             left[name] = str(error).replace("\n", " ")
     return recipes, left
