@@ -6,17 +6,10 @@ of. Hurts where classes are balanced differently in the two domains, for it then
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import torch
-from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor, nn
-from transformers import TrainerCallback
+from torch import Tensor
 
-from hf_smalldata.data.modality import Kind
-from hf_smalldata.tasks.task import Batch
-from hf_smalldata.technique import Beside, Need, Technique
-from hf_smalldata.techniques.domain.pooled import POOLED_TASKS, Pooled, labelled_features, unlabelled_pass
+from hf_smalldata.techniques.domain.pooled import Alignment
 
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels, times the mean squared distance of a batch
 
@@ -41,26 +34,12 @@ def discrepancy(source: Tensor, target: Tensor, widths: tuple[float, ...] = WIDT
     return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()  # eq. 3
 
 
-class Mmd(Technique):
-    """A penalty on the features that the head's last layer reads."""
+class Mmd(Alignment):
+    """The gap is the discrepancy under kernels of several widths."""
 
     name = "mmd"
-    tasks = POOLED_TASKS
-    needs: ClassVar[frozenset[Need]] = frozenset({"unlabelled", "features"})
     paper = "https://arxiv.org/abs/1502.02791"
 
-    weight: PositiveFloat = 1.0  # beside the cross-entropy
-    per_row: PositiveInt = 1  # unlabelled rows for each labelled one
-
-    def beside(self, kind: Kind) -> Beside:
-        """As many unlabelled rows as are asked for."""
-        return Beside(self.per_row)
-
-    def callbacks(self) -> list[TrainerCallback]:
-        """The one that notes features."""
-        return [Pooled()]
-
-    def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor:
-        """Weight times the discrepancy."""
-        source, (target, _) = labelled_features(model), unlabelled_pass(model, batch)
-        return self.weight * discrepancy(source, target)
+    def gap(self, source: Tensor, target: Tensor) -> Tensor:
+        """Of a batch."""
+        return discrepancy(source, target)

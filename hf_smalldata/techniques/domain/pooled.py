@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from accelerate.utils import extract_model_from_parallel
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_smalldata.data.modality import Kind
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.heads import head_names
 from hf_smalldata.tasks import TASKS
 from hf_smalldata.tasks.task import Batch
+from hf_smalldata.technique import Beside, Need, Technique
 
 POOLED_TASKS = frozenset(TASKS) - {"token-classification"}  # a feature vector a row
 
@@ -99,3 +102,35 @@ def one_class_each(name: str, problem_type: ProblemType) -> None:
     """
     if problem_type != "single_label_classification":
         raise UserError(f"{name}: for rows of one class each, and these are {problem_type}; use coral or dann")
+
+
+class Alignment(Technique):
+    """A penalty on how far apart labelled and unlabelled features lie: those that the head's last layer reads.
+
+    A batch with one row on either side, as the last of an epoch may be, tells nothing of spread and is passed over.
+    """
+
+    tasks = POOLED_TASKS
+    needs: ClassVar[frozenset[Need]] = frozenset({"unlabelled", "features"})
+
+    weight: PositiveFloat = 1.0  # beside the cross-entropy
+    per_row: PositiveInt = 1  # unlabelled rows for each labelled one
+
+    def gap(self, source: Tensor, target: Tensor) -> Tensor:
+        """How far apart features (N, d) and (M, d) lie; N, M >= 2."""
+        raise NotImplementedError
+
+    def beside(self, kind: Kind) -> Beside:
+        """As many unlabelled rows as are asked for."""
+        return Beside(self.per_row)
+
+    def callbacks(self) -> list[TrainerCallback]:
+        """The one that notes features."""
+        return [Pooled()]
+
+    def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor:
+        """Weight times the gap."""
+        source, (target, _) = labelled_features(model), unlabelled_pass(model, batch)
+        if min(len(source), len(target)) < 2:
+            return source.sum() * 0
+        return self.weight * self.gap(source, target)
