@@ -19,8 +19,8 @@ from hf_smalldata.technique import Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.training.arguments import DEFAULTS, OURS, check
 from hf_smalldata.training.tracking import reports
+from hf_smalldata.yaml_text import parse_yaml, read_yaml
 
-LARGEST_FILE_BYTES = 1_000_000
 MOST_SEEDS = 2**31  # numpy and torch both take them
 
 # Overriding the source of the rows drops what the recipe said of other sources.
@@ -110,26 +110,6 @@ class Recipe(BaseModel):
         return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True, default_flow_style=False)
 
 
-def read_yaml(file: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        UserError: missing, too large, not YAML, or not a mapping.
-    """
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"{file}: no such recipe; `hf-smalldata list recipes` shows those that come with the package")
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise UserError(f"{file}: expected a recipe, got a file of {path.stat().st_size:,} bytes")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: expected sections such as task, data and model, got {type(content).__name__}")
-    return content
-
-
 def override(content: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Any]:
     """Content with `key.sub=value` settings put in; values are YAML.
 
@@ -144,7 +124,7 @@ def override(content: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Any]
     for pair in pairs:
         key, separator, text = pair.partition("=")
         try:
-            value = yaml.safe_load(text) if separator else _refuse(pair)
+            value = parse_yaml(text) if separator else _refuse(pair)
             path = key.split(".")
             if path[0] == "techniques" and len(path) > 1:
                 _override_technique(result, path[1:], value)

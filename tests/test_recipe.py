@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ import yaml
 
 from hf_smalldata.catalogue import recipe_files
 from hf_smalldata.errors import Problems, UserError
-from hf_smalldata.recipe import LARGEST_FILE_BYTES, Recipe, override, read_yaml
+from hf_smalldata.recipe import Recipe, override
 from hf_smalldata.tasks import TASKS
 from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.techniques.peft.lora import Lora
 from hf_smalldata.techniques.transfer.freeze import Freeze
+from hf_smalldata.yaml_text import LARGEST_FILE_BYTES, read_yaml
 
 PLAIN = {"task": "text-classification", "data": {"name": "rows"}, "model": {"name": "encoder"}}
 
@@ -275,11 +277,19 @@ def test_a_file_is_read_and_its_name_stands_before_its_problems(tmp_path):
         ("a: !!python/object:os.system x", "not YAML: could not determine a constructor"),
         (b"task: \xff\xfe", "not YAML: 'utf-8' codec can't decode"),
         ("[" * 20_000, "not YAML: maximum recursion depth exceeded"),
+        ("seeds: [" + "9" * 5000 + "]", "not YAML: Exceeds the limit (4300 digits)"),
+        ("seeds: [2026-13-45]", "not YAML: month must be in 1..12"),
+        ("task: a\nseeds: [0]\ntask: b", "not YAML: 'task' is there twice in "),
+        (
+            "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghij")),
+            "not YAML: more than 10,000 values",
+        ),
+        ("a: &a [*a]", "not YAML: more than 10,000 values"),
         ("", "expected sections such as task, data and model, got NoneType"),
         ("- a\n- b", "expected sections such as task, data and model, got list"),
         ("just words", "expected sections such as task, data and model, got str"),
     ],
-    ids=["open", "object", "bytes", "deep", "empty", "list", "words"],
+    ids=["open", "object", "bytes", "deep", "digits", "date", "twice", "aliases", "itself", "empty", "list", "words"],
 )
 def test_a_file_that_is_no_recipe_is_refused_in_one_line(content, expected, tmp_path):
     file = write(tmp_path, content)

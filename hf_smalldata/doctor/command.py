@@ -19,6 +19,7 @@ from hf_smalldata.doctor.fix import CHANGES, check_target, write_fixed
 from hf_smalldata.doctor.lengths import Lengths, lengths_of
 from hf_smalldata.doctor.source import read_source
 from hf_smalldata.errors import Problems, UserError
+from hf_smalldata.yaml_text import parse_yaml
 
 RECIPES = (".yaml", ".yml")
 # A task's name is that of its kind with '-classification'; tasks themselves import torch, which takes seconds.
@@ -120,7 +121,10 @@ def asked(data: str, settings: Sequence[str]) -> DataSpec:
         place = content
         for section in sections:
             place = place.setdefault(section, {})
-        place[last] = yaml.safe_load(value)
+        try:
+            place[last] = parse_yaml(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{setting}: {' '.join(str(error).split())}") from None
         if key == "data.train":
             content.pop("name", None)
     try:

@@ -27,10 +27,11 @@ import torch
 import yaml
 
 from hf_smalldata.errors import UserError
-from hf_smalldata.recipe import Recipe, override, read_yaml
+from hf_smalldata.recipe import Recipe, override
 from hf_smalldata.study import study
 from hf_smalldata.study.executors import choose
 from hf_smalldata.techniques import REGISTRY, get_technique
+from hf_smalldata.yaml_text import read_yaml
 
 Settings = dict[str, dict[str, Any]]
 
