@@ -147,11 +147,18 @@ def _open(source: Any) -> Image.Image:
     if isinstance(source, bytes):
         if not source:
             raise ValueError("no bytes")
-        return Image.open(BytesIO(source))
+        return _of_bearable_size(Image.open(BytesIO(source)))
     path = Path(source)
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError("the file is empty (0 bytes)")
-    return Image.open(path)
+    return _of_bearable_size(Image.open(path))
+
+
+def _of_bearable_size(image: Image.Image) -> Image.Image:
+    """The image, of which only the header was read; PIL itself warns at this size and refuses at twice as much."""
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
+    return image
 
 
 def _name(value: Any, otherwise: str = "an image without a file name") -> str:
@@ -164,6 +171,8 @@ def _reason(error: BaseException) -> str:
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
         return "not an image of a kind that PIL knows"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; save it smaller"
     return str(error) or type(error).__name__
 
 

@@ -91,10 +91,13 @@ def test_a_cut_file_is_named(tmp_path):
         open_image({"bytes": b"", "path": None})
 
 
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
-    Image.new("L", (64, 64)).save(tmp_path / "bomb.png")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [11, 64])
+def test_a_decompression_bomb_is_refused_by_its_size_before_it_is_decoded(side, tmp_path, monkeypatch):
+    Image.new("L", (side, side)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UserError, match=r"bomb\.png.*decompression bomb"):
+    monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(UserError, match=r"bomb\.png.*more than 100 pixels; save it smaller"):
         open_image(tmp_path / "bomb.png")
 
 
