@@ -157,6 +157,7 @@ def _open(source: Any) -> Image.Image:
 def _of_bearable_size(image: Image.Image) -> Image.Image:
     """The image, of which only the header was read; PIL itself warns at this size and refuses at twice as much."""
     if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        image.close()
         raise Image.DecompressionBombError
     return image
 
