@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,19 +126,30 @@ def check_output_file(file: Path, overwrite: bool) -> None:
 
 
 def write_predictions(file: Path, names: Sequence[str], answers: Sequence[Answers]) -> None:
-    """Csv or jsonl, by the file's ending: a line an input with its answers, in a csv of entities a line an entity."""
+    """Csv or jsonl, by the file's ending: a line an input with its answers, in a csv of entities a line an entity.
+
+    A cell of a csv that a spreadsheet would take for a formula begins with an apostrophe; jsonl has all as it is.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
     entities = any("word" in each for answer in answers for each in answer)
     if file.suffix == ".jsonl":
         kind = "entities" if entities else "labels"
-        lines = [json.dumps({"id": name, kind: answer}, ensure_ascii=False)
+        documents = [json.dumps({"id": name, kind: answer}, ensure_ascii=False)
                  for name, answer in zip(names, answers, strict=True)]  # fmt: skip
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.write_text("\n".join(documents) + "\n", encoding="utf-8")
     else:
         with partial.open("w", encoding="utf-8", newline="") as out:
-            csv.writer(out).writerows(_entity_lines(names, answers) if entities else _label_lines(names, answers))
+            lines = _entity_lines(names, answers) if entities else _label_lines(names, answers)
+            csv.writer(out).writerows(map(_inert, line) for line in lines)
     os.replace(partial, file)
+
+
+def _inert(cell: Any) -> Any:
+    """What a spreadsheet shows and does not run: an id or a word of the text may be anyone's."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    return cell if re.fullmatch(r"[+-][\d.]+", cell) else f"'{cell}"
 
 
 def _entity_lines(names: Sequence[str], answers: Sequence[Answers]) -> Iterator[list[Any]]:
