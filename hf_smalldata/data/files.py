@@ -120,6 +120,8 @@ def _read_json(text: str, where: str, lines: bool) -> dict[str, list[Any]]:
         if error.msg == "Extra data":  # many .json files hold an object a line
             return _columns(_json_lines(text, where), where, "line")
         raise UserError(f"{where}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists without end
+        raise UserError(f"{where}: broken JSON: {error}") from None
     if not isinstance(rows, list):
         keys = f" with the keys {listed(list(rows))}" if isinstance(rows, dict) else ""
         raise UserError(
@@ -136,6 +138,8 @@ def _json_lines(text: str, where: str) -> list[tuple[int, Any]]:
                 rows.append((number, json.loads(line)))
             except json.JSONDecodeError as error:
                 problems.append(f"line {number}: broken JSON at column {error.colno}: {error.msg}")
+            except (ValueError, RecursionError) as error:
+                problems.append(f"line {number}: broken JSON: {error}")
     if problems:
         raise Problems(where, first_of(problems))
     return rows

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -228,12 +228,12 @@ def _is_float(cell: object) -> bool:
 
 
 def _is_finite(cell: object) -> bool:
-    return _is_float(cell) and math.isfinite(float(cell))  # type: ignore[arg-type]
+    return _is_float(cell) and abs(cell) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 def _order(cell: Any) -> tuple[int, float, str]:
     """Numbers (and false, true) by size before texts by alphabet."""
-    return (0, float(cell), "") if isinstance(cell, (int, float)) else (1, 0.0, str(cell))
+    return (0, cell, "") if isinstance(cell, (int, float)) else (1, 0.0, str(cell))
 
 
 def _shown(cell: Any) -> str:

@@ -270,3 +270,27 @@ def test_splits_of_unknown_names_are_refused():
     frame = pd.DataFrame({"text": ["a", "b"], "label": [0, 1]})
     assert "found first" in error_in_memory({"first": frame})
     assert "expected training rows" in error_in_memory({"test": frame})
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 5000])
+def test_numbers_too_large_to_be_one_are_named(number, tmp_path):
+    lines = "".join(f'{{"text": "row {at}", "label": {at}.5}}\n' for at in range(5))
+    message = error_of(tmp_path, "a.jsonl", f'{lines}{{"text": "last", "label": {number}}}\n')
+    assert "expected numbers for regression, found 99" in message or "line 6: broken JSON: Exceeds the limit" in message
+
+
+def test_lists_in_cells_of_a_table_are_read_and_broken_ones_named(tmp_path):
+    rows = 'tokens,tags\n"[""we"", ""saw"", ""Ann""]","[""O"", ""O"", ""B-x""]"\nwe left Bob,O O B-x\n'
+    (tmp_path / "a.csv").write_text(rows)
+    splits = load(DataSpec(name=str(tmp_path / "a.csv")), "tokens")
+    assert splits.train["tokens"][:] == [["we", "saw", "Ann"], ["we", "left", "Bob"]]
+    assert splits.train["label"][:] == [[0, 0, 1]] * 2
+    for broken in (rows.replace('""Ann""]', '""Ann'), rows.replace('""B-x""]', '""B-x')):
+        assert "expected a list a row, found other things or broken JSON in a.csv:0" in error_of(
+            tmp_path, "a.csv", broken, "tokens"
+        )
+
+
+def test_tags_by_number_are_refused_with_what_to_write(tmp_path):
+    message = error_of(tmp_path, "a.jsonl", '{"tokens": ["we", "sang"], "tags": [0, 1]}\n' * 2, "tokens")
+    assert "expected tags by their names, such as O and B-drug, found 0, 1; write the name" in message

@@ -42,7 +42,7 @@ class Tokens(Modality):
             found = texts(table, column, rows)
             if column.lower() not in self.input_names[0]:
                 return _rows_of_texts(found), []
-            given = [text.split() for text in found]  # as tables write lists of words
+            given = _lists(found, [table.ids[row] for row in rows], f"{table.where}, '{column}'")
         strange = [table.ids[row] for row, cell in zip(rows, given, strict=True) if not _is_list(cell)]
         if strange:
             raise UserError(f"{table.where}: expected lists of words in '{column}', found other things in "
@@ -77,12 +77,18 @@ class Tokens(Modality):
         spec: DataSpec,
     ) -> labels.Targets:
         """A tag a word, as indices of O, B-a, I-a, B-b, …; every scheme of tags, or spans, is read to IOB2."""
-        parsed = {split: [_parsed(cell) for cell in each] for split, each in cells.items()}
+        parsed = {split: _lists(each, inputs[split]["id"][:], f"{split} rows, '{column}'")
+                  for split, each in cells.items()}  # fmt: skip
         as_spans = any(
             isinstance(one, (Mapping, list, tuple)) for each in parsed.values() for cell in each for one in cell
         )
         if not as_spans and names is not None:
             parsed = {split: [[names[at] for at in cell] for cell in each] for split, each in parsed.items()}
+        strange = set() if as_spans else {str(tag) for each in parsed.values() for cell in each for tag in cell
+                                          if not isinstance(tag, str)}  # fmt: skip
+        if strange:
+            raise UserError(f"'{column}': expected tags by their names, such as O and B-drug, found "
+                            f"{listed(sorted(strange))}; write the name in the place of each")  # fmt: skip
         scheme = spec.tag_scheme or (None if as_spans else tags.detect(parsed["train"]))
         read: dict[str, list[list[str]]] = {}
         warnings: list[str] = []
@@ -125,11 +131,24 @@ def _tags_of_spans(
     return made, said
 
 
-def _parsed(cell: Any) -> list[Any]:
-    """A list; of a text its words or what JSON it holds, as tables write it."""
-    if isinstance(cell, str):
-        return list(json.loads(cell)) if cell.lstrip().startswith("[") else cell.split()
-    return list(cell)
+def _lists(cells: Sequence[Any], ids: Sequence[str], where: str) -> list[list[Any]]:
+    """Lists of cells; those of texts hold JSON or words with spaces between them, as tables write lists."""
+    found = [_parsed(cell) for cell in cells]
+    if strange := [name for name, each in zip(ids, found, strict=True) if each is None]:
+        raise UserError(f"{where}: expected a list a row, found other things or broken JSON in {listed(strange)}")
+    return [each for each in found if each is not None]
+
+
+def _parsed(cell: Any) -> list[Any] | None:
+    if not isinstance(cell, str):
+        return list(cell) if _is_list(cell) else None
+    if not cell.lstrip().startswith("["):
+        return cell.split()
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _is_list(cell: Any) -> bool:
