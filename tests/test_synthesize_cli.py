@@ -20,7 +20,7 @@ from hf_smalldata.technique import Technique
 from hf_smalldata.techniques import REGISTRY
 from hf_smalldata.techniques.synthesis import keep as keeper
 from hf_smalldata.techniques.synthesis import language_model
-from hf_smalldata.techniques.synthesis.keep import Keep, kept
+from hf_smalldata.techniques.synthesis.keep import Keep, check_rows_a_class, kept
 
 
 class Noise(Technique):
@@ -32,8 +32,10 @@ class Noise(Technique):
 
     keep: Keep = Keep()
     broken: bool = False
+    least: int = 1
 
     def rows(self, train, ctx):
+        check_rows_a_class(train, ctx, self.name, self.least)
         ctx.once("noise.txt", lambda path: self.calls.append(path.write_text("learnt")))
         if self.broken:
             raise RuntimeError("interrupted")
@@ -154,6 +156,21 @@ def test_what_an_interrupted_call_learnt_is_not_learnt_again(synthesize, tmp_pat
     assert synthesize("image-classification", {"noise": settings}, "--out", out)[0] == 0
     assert len(Noise.calls) == 1
     assert not (tmp_path / ".made.work").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "rest"),
+    [
+        ("image-classification", "feature_synthesis, augmentation"),
+        ("text-classification", "feature_synthesis, language_model with tune"),
+    ],
+)
+def test_what_is_refused_before_anything_was_made_leaves_nothing_behind(synthesize, tmp_path, task, rest):
+    code, _, said = synthesize(task, {"noise": {"least": 99}}, "--out", tmp_path / "made")
+    assert code == 2
+    assert "expected at least 99 rows of each class" in said
+    assert f"use what makes do with one: {rest}" in said
+    assert [file.name for file in tmp_path.iterdir() if "made" in file.name] == []
 
 
 def test_recipes_without_a_generator_and_folders_of_others_are_refused(synthesize, tmp_path):

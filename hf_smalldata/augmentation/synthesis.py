@@ -81,8 +81,12 @@ def synthesise(
     fitting = Fitting.of(recipe, data, work)
     set_seed(seed)
     ctx, rows = fitting.context(drawn, seed, work), drawn
-    for technique in generators:
-        rows = technique.rows(rows, ctx)
+    try:
+        for technique in generators:
+            rows = technique.rows(rows, ctx)
+    finally:
+        if not any(work.iterdir()):  # refused before there was anything to go on from
+            work.rmdir()
     made = rows.select(range(len(drawn), len(rows)))
     found = Variants(
         fitting.task, fitting.processor, data.labels, data.problem_type, rows, [],

@@ -135,9 +135,13 @@ def check_rows_a_class(train: Dataset, ctx: Context, technique: str, least: int 
     counts = Counter(groups_of(real(train), ctx).tolist())
     few = [f"{ctx.labels[at] if ctx.labels else 'rows'} ({count})" for at, count in counts.items() if count < least]
     if few:
+        less = {
+            "text": "feature_synthesis, language_model with tune: false, ",
+            "tokens": "language_model with tune: false, ",
+        }
         raise UserError(
             f"{technique}: expected at least {least} rows of each class to learn from, found fewer of {listed(few)}; "
-            "add rows, or use what makes do with one: feature_synthesis, language_model with tune: false, augmentation"
+            f"add rows, or use what makes do with one: {less.get(ctx.task.kind, 'feature_synthesis, ')}augmentation"
         )
 
 
