@@ -24,7 +24,7 @@ from hf_smalldata.techniques.synthesis.mels import BINS, HOP_S, log_mels, wavefo
 MULTIPLE = 16  # of pixels: networks halve a canvas up to four times
 LONGEST_S = 4.0  # of a clip
 RANGE = 8.0  # powers of ten between the loudest sound of all clips and what counts as silence
-SILENT = -0.9  # of a made frame in [-1, 1]: nothing louder after it is the clip's end
+SILENT = -0.75  # of a made frame in [-1, 1], 70 dB below the loudest: nothing louder after it is the clip's end
 
 
 class Canvas(ABC):
