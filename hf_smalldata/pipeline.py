@@ -36,6 +36,7 @@ from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Predictions, Task
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.tracking import Tracking
+from hf_smalldata.whole import alone
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def train(
     for warning in data.warnings:
         logger.warning(warning)
     saves = recipe.train["save_strategy"] != "no"
-    with writing(place, overwrite, resume, keep_partial=saves, main=state.is_main_process) as folders:
+    main = state.is_main_process
+    with alone(place, main), writing(place, overwrite, resume, keep_partial=saves, main=main) as folders:
         state.wait_for_everyone()
         shared = Fitting.of(recipe, data, folders.work, resume=resume)
         recipe = shared.recipe

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hf_smalldata.errors import UserError
 
 
 @contextlib.contextmanager
@@ -32,6 +39,34 @@ def whole(target: Path) -> Iterator[Path]:
         for folder in above:
             folder.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def alone(target: Path, main: bool = True) -> Iterator[None]:
+    """Within: no other command of this user on this machine makes the same target. A killed one is no obstacle.
+
+    Args:
+        target: a file or a folder.
+        main: whether this is the one process of a command that writes; others just go on.
+
+    Raises:
+        UserError: one is at it.
+    """
+    if not main:
+        yield
+        return
+    key = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"hf_smalldata-{getpass.getuser()}-{key}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{target}: another process is writing it; wait until that is done, or choose another place"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _remove(path: Path) -> None:

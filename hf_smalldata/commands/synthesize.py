@@ -31,7 +31,7 @@ def synthesize(
     from hf_smalldata.augmentation.synthesis import check_out, generators_of, synthesise, write_set
     from hf_smalldata.catalogue import find_recipe
     from hf_smalldata.recipe import Recipe
-    from hf_smalldata.whole import whole
+    from hf_smalldata.whole import alone, whole
 
     read = Recipe.read(find_recipe(recipe), settings or [])
     place = out.expanduser().resolve()
@@ -41,10 +41,11 @@ def synthesize(
         generators_of(read, per_class)
         check_out(place, overwrite)
         work = place.with_name(f".{place.name}.work")
-        made = synthesise(read, per_class, work, seed)
-        with whole(place) as partial:
-            write_set(made, partial)
-        shutil.rmtree(work)
+        with alone(place):
+            made = synthesise(read, per_class, work, seed)
+            with whole(place) as partial:
+                write_set(made, partial)
+            shutil.rmtree(work)
         if as_json:
             print(json.dumps({"out": str(out), **made.quality, "kept": made.facts}, ensure_ascii=False))
             return

@@ -24,6 +24,7 @@ from hf_smalldata.study.refit import refit
 from hf_smalldata.study.results import analyse
 from hf_smalldata.study.verdicts import JudgedBy, comparisons
 from hf_smalldata.study.workbench import Workbench, rows_digest
+from hf_smalldata.whole import alone
 
 logger = logging.getLogger(__name__)
 
@@ -77,27 +78,28 @@ def study(
     data = bench.whole(plan.variants[plan.main])
     for warning in data.warnings:
         logger.warning(warning)
-    if state.is_main_process:
-        store.begin(folder, plan, rows_digest(data))
-    state.wait_for_everyone()
-    with progress or Progress() as shown:
-        judged: JudgedBy = _make(folder, bench, executor, shown)
-        if ablate:
-            judged = _gate(folder, bench, executor, shown, judged)
-    plan = bench.plan
-    if state.is_main_process:
-        results = analyse(plan, data, judged, folder.name, more)
-        if ablate:
-            results["gate"] = gate_content(plan, results["comparisons"])
-            store.replace_text(folder / "gated.yaml", gated_yaml(plan, results))
-        store.replace_json(folder / store.RESULTS, results)
-    state.wait_for_everyone()
-    if refit_model:
-        refit(folder, bench, judged, store.Study(folder).results, soup)
-    if state.is_main_process:
-        write_report(folder, objects)
-        shutil.rmtree(folder / ".work", ignore_errors=True)
-    state.wait_for_everyone()
+    with alone(folder, state.is_main_process):
+        if state.is_main_process:
+            store.begin(folder, plan, rows_digest(data))
+        state.wait_for_everyone()
+        with progress or Progress() as shown:
+            judged: JudgedBy = _make(folder, bench, executor, shown)
+            if ablate:
+                judged = _gate(folder, bench, executor, shown, judged)
+        plan = bench.plan
+        if state.is_main_process:
+            results = analyse(plan, data, judged, folder.name, more)
+            if ablate:
+                results["gate"] = gate_content(plan, results["comparisons"])
+                store.replace_text(folder / "gated.yaml", gated_yaml(plan, results))
+            store.replace_json(folder / store.RESULTS, results)
+        state.wait_for_everyone()
+        if refit_model:
+            refit(folder, bench, judged, store.Study(folder).results, soup)
+        if state.is_main_process:
+            write_report(folder, objects)
+            shutil.rmtree(folder / ".work", ignore_errors=True)
+        state.wait_for_everyone()
     return store.Study(folder)
 
 
