@@ -22,7 +22,7 @@ from typing import Any
 
 from measured import measure_all
 
-RATES, EPOCHS = (2e-5, 5e-5, 1e-4), (2, 4)
+RATES, EPOCHS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4), (2, 4, 8)
 FEW = 8  # labels a class of the target, where some are given
 BODY: dict[str, list[Any]] = {"text": ["pooling"], "image": []}
 CLOSED = ["contrastive", "logistic_head"]  # few labels are best learnt so
