@@ -7,12 +7,13 @@ import logging
 import pytest
 import torch
 from torch import nn
-from transformers import DistilBertConfig, ModernBertConfig, ResNetConfig
+from transformers import DistilBertConfig, ModernBertConfig, ResNetConfig, WhisperForAudioClassification
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.techniques.peft.lora import Lora
 from hf_smalldata.techniques.regularise.dropout import Dropout, set_rate
 from hf_smalldata.techniques.transfer.freeze import Freeze
+from hf_smalldata.testing import tiny_audio_model
 
 
 def spread(model, batch) -> float:
@@ -107,6 +108,16 @@ def test_after_freeze_it_is_refused_since_a_new_network_would_learn_whole(text):
     with pytest.raises(UserError) as caught:
         Dropout(hidden=0.3).model(Freeze().model(text.network(), text.context()), text.context())
     assert str(caught.value) == "dropout: put it before the technique that froze parts of the network"
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_positions_that_whisper_itself_freezes_are_no_obstacle_and_stay_as_they_are(frozen, audio, tmp_path):
+    model = WhisperForAudioClassification.from_pretrained(tiny_audio_model(tmp_path / "whisper", "whisper"))
+    model.encoder.embed_positions.requires_grad_(not frozen)
+    changed = Dropout(hidden=0.2).model(model, audio.context())
+    assert changed.encoder.embed_positions.weight.requires_grad != frozen
+    assert changed.classifier.weight.requires_grad
+    assert changed.config.dropout == 0.2
 
 
 def test_the_pretrained_network_is_not_changed(text):

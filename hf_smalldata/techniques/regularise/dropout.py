@@ -46,16 +46,22 @@ class Dropout(Technique):
         """The same weights in a network built from the changed config, so that functional dropout follows too."""
         if not isinstance(model, PreTrainedModel):
             raise UserError(f"dropout: put it before the technique that made the model a {type(model).__name__}")
-        if not all(parameter.requires_grad for parameter in model.parameters()):
-            raise UserError("dropout: put it before the technique that froze parts of the network")
         config = copy.deepcopy(model.config)
         for part, rate in (("hidden", self.hidden), ("attention", self.attention), ("head", self.head)):
             if rate is not None:
                 fields = set_rate(config, part, rate)
                 logger.info("dropout: %s = %s", ", ".join(fields), rate)
         changed = type(model)(config)
+        if _frozen(model) - _frozen(changed):  # but for what its class freezes, such as Whisper's positions
+            raise UserError("dropout: put it before the technique that froze parts of the network")
         changed.load_state_dict(model.state_dict())
+        for mine, theirs in zip(changed.parameters(), model.parameters(), strict=True):
+            mine.requires_grad_(theirs.requires_grad)
         return changed
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 def set_rate(config: Any, part: str, rate: float) -> list[str]:
