@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -55,8 +56,9 @@ def alone(target: Path, main: bool = True) -> Iterator[None]:
     if not main:
         yield
         return
-    key = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"hf_smalldata-{getpass.getuser()}-{key}.lock", timeout=0)
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # in a container ids may have no names
+    key = hashlib.sha256(str(target.resolve()).encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"hf_smalldata-{user}-{key}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -118,6 +118,11 @@ def test_two_commands_do_not_write_one_output_and_a_killed_one_is_no_obstacle(tm
     assert other.stdout.readline() == "in\n"
     with pytest.raises(UserError, match="run: another process is writing it; wait"), alone(target):
         pass
+    (tmp_path / "link").symlink_to(tmp_path)
+    for same in (tmp_path / "link" / "run", tmp_path / "link" / ".." / tmp_path.name / "run"):
+        with pytest.raises(UserError, match="another process"), alone(same):
+            pass
+    (tmp_path / "link").unlink()
     with alone(tmp_path / "elsewhere"), alone(target, main=False):
         pass
     other.kill()
