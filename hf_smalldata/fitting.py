@@ -116,6 +116,7 @@ class Fitting:
         rows = drawn
         for technique in using(recipe.techniques, "rows"):
             rows = technique.rows(rows, context)
+        context = replace(context, train=rows)
         for technique in using(recipe.techniques, "model"):
             model = technique.model(model, context)
         model.to(arguments.device)

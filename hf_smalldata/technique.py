@@ -41,7 +41,7 @@ class Context:
     task: Task
     model: ModelSpec  # the pretrained model that the run starts from
     processor: Any
-    train: Dataset  # the labelled rows that may be learnt from: columns id, input, label
+    train: Dataset  # the labelled rows that may be learnt from: columns id, input, label; after `rows` also made ones
     unlabelled: Dataset | None  # rows without labels: columns id, domain, input
     labels: tuple[str, ...]
     problem_type: ProblemType

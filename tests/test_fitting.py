@@ -17,6 +17,7 @@ from scipy import stats
 from transformers import TrainerCallback
 
 from hf_smalldata import bundle, fitting, pipeline
+from hf_smalldata.data.made import with_made
 from hf_smalldata.errors import UserError
 from hf_smalldata.fitting import Fitting
 from hf_smalldata.recipe import Recipe
@@ -314,3 +315,36 @@ def test_a_teacher_of_the_same_rows_is_trained_once_and_leaves_torchs_generator_
 
     train(techniques=[Asks()], labels_per_class=4, test_fraction=0.5)
     assert trained == [12, 12, 6]
+
+
+class Swaps(Technique):
+    """Twenty rows of each that say another class's words."""
+
+    name = "swaps"
+    tasks = frozenset({TASK})
+
+    def rows(self, rows, ctx):
+        made = [{"text": row["text"], "label": (row["label"] + 1) % 3} for row in rows for _ in range(20)]
+        return with_made(rows, made, self.name)
+
+
+@pytest.mark.parametrize("head", ["logistic_head", "ridge_head", "prototypes", "linear_probe_then_finetune"])
+def test_a_head_that_is_computed_learns_from_made_rows_too(train, head):
+    scores = [
+        train(str(len(more)), techniques=[*more, head], train={"num_train_epochs": 0}, labels_per_class=4)
+        .predictions.filter(like="score").to_numpy()
+        for more in ([], [Swaps()])
+    ]  # fmt: skip
+    assert np.abs(scores[0] - scores[1]).max() > 1e-2
+
+
+def test_a_body_that_learns_before_training_learns_from_made_rows_too(train):
+    bodies = [
+        load_file(
+            train(str(len(more)), techniques=[*more, {"contrastive": {"epochs": 1}}], labels_per_class=4,
+                  train={"num_train_epochs": 0}).folder / "model.safetensors"
+        )
+        for more in ([], [Swaps()])
+    ]  # fmt: skip
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(bodies[0][name], bodies[1][name])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset, Value, concatenate_datasets
@@ -34,6 +34,24 @@ def real(train: Dataset) -> Dataset:
     if "source" not in train.column_names:
         return train
     return train.select([at for at, source in enumerate(train["source"][:]) if source is None])
+
+
+class Kin(NamedTuple):
+    """How training rows hang together: what is judged by leaving rows out must not learn from a variant of them."""
+
+    leader: np.ndarray[Any, Any]  # (N,) place of the real row that a row is a variant of; its own of all others
+    real: np.ndarray[Any, Any]  # (N,) True for rows that no technique made: these judge, made ones are only learnt from
+
+    @classmethod
+    def of(cls, train: Dataset) -> Kin:
+        """Of training rows as `rows` hooks left them."""
+        own = np.arange(len(train))
+        if "source" not in train.column_names:
+            return cls(own, np.ones(len(train), dtype=bool))
+        real = np.array([source is None for source in train["source"][:]])
+        place = {row_id: at for at, row_id in enumerate(train["id"][:]) if real[at]}
+        leader = np.array([place.get(parent, at) for at, parent in enumerate(train["parent"][:])])
+        return cls(np.where(real, own, leader), real)
 
 
 def with_made(train: Dataset, made: Sequence[Mapping[str, Any]], technique: str) -> Dataset:

@@ -10,7 +10,7 @@ All maths is in float64. z: embeddings (N, d); targets (N, C): one-hot, multi-ho
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
+from hf_smalldata.data.made import Kin
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.nn.losses import balanced_weights
 
@@ -38,7 +39,9 @@ class Head(NamedTuple):
     facts: dict[str, float]  # JSON-ready
 
 
-def ridge(z: Tensor, targets: Tensor, problem_type: ProblemType, balanced: bool = False) -> Head:
+def ridge(
+    z: Tensor, targets: Tensor, problem_type: ProblemType, balanced: bool = False, kin: Kin | None = None
+) -> Head:
     """Least squares on the targets, with a penalty on the weights and none on the bias.
 
     The penalty has the least leave-one-out loss: of values the squared error, of classes the log-loss once the outputs
@@ -54,6 +57,7 @@ def ridge(z: Tensor, targets: Tensor, problem_type: ProblemType, balanced: bool 
         targets: (N, C), at least two classes of which occur if rows have one class each.
         problem_type: of the rows.
         balanced: rows of all classes together weigh the same; for rows of one class each.
+        kin: which rows are variants of which: they are left out together, and made rows judge nothing. Default: none.
 
     Returns:
         The head, and penalty (relative, see `PENALTIES`), scale, loo_loss and, for one class a row, loo_accuracy.
@@ -62,9 +66,10 @@ def ridge(z: Tensor, targets: Tensor, problem_type: ProblemType, balanced: bool 
     single = problem_type == "single_label_classification"
     present = targets.any(0) if single else torch.ones(targets.shape[1], dtype=torch.bool)
     targets = targets[:, present]
-    judges = judging(targets) if single else torch.ones(len(z), dtype=torch.bool)
+    real = torch.ones(len(z), dtype=torch.bool) if kin is None else torch.from_numpy(kin.real)
+    judges = judging(targets, real) if single else real
     weights = targets @ balanced_weights(targets.sum(0)) if balanced else torch.ones(len(z), dtype=torch.float64)
-    solved = _Solved.of(z, targets, weights)
+    solved = _Solved.of(z, targets, weights, None if kin is None else kin.leader)
     if bool(judges.any()):
         found = [_judged(solved, penalty, judges, problem_type) for penalty in PENALTIES]
         _, penalty, scale, facts = min(found, key=lambda each: each[0])
@@ -123,9 +128,10 @@ def unit_scale(scores: Tensor) -> float:
     return 1 / max(float(scores.std(correction=0)), 1e-12)
 
 
-def judging(targets: Tensor) -> Tensor:
-    """Rows (N,) whose class has another row, so that leaving one out leaves an example. targets: one-hot (N, C)."""
-    return targets @ targets.sum(0) > 1
+def judging(targets: Tensor, real: Tensor | None = None) -> Tensor:
+    """Real rows (N,) whose class has another, so that leaving one out leaves an example. targets: one-hot (N, C)."""
+    real = torch.ones(len(targets), dtype=torch.bool) if real is None else real
+    return (targets @ targets[real].sum(0) > 1) & real
 
 
 def over_all_classes(head: Head, present: Tensor) -> Head:
@@ -159,13 +165,15 @@ class _Solved(NamedTuple):
     s: Tensor  # (K,)
     vt: Tensor  # (K, d)
     unit: float  # a penalty of 1
+    groups: list[Tensor]  # (G, n) places of rows that are left out together; those of one number of rows lie together
 
     @classmethod
-    def of(cls, z: Tensor, targets: Tensor, weights: Tensor) -> _Solved:
+    def of(cls, z: Tensor, targets: Tensor, weights: Tensor, leader: np.ndarray[Any, Any] | None = None) -> _Solved:
         mean, mean_target = (weights @ values / weights.sum() for values in (z, targets))
         u, s, vt = torch.linalg.svd(weights.sqrt()[:, None] * (z - mean), full_matrices=False)
         unit = max(float(s.square().mean()), _LEAST * float(z.square().mean()), _LEAST)
-        return cls(targets, weights, mean, mean_target, u, s, vt, unit)
+        groups = _groups(np.arange(len(z)) if leader is None else leader)
+        return cls(targets, weights, mean, mean_target, u, s, vt, unit, groups)
 
     def layer(self, penalty: float) -> tuple[Tensor, Tensor]:
         """Weight (C, d) and bias (C,)."""
@@ -179,22 +187,41 @@ class _Solved(NamedTuple):
         return self.mean_target + self.u @ (self._turned * kept[:, None]) / self.weights.sqrt()[:, None]
 
     def left_out(self, penalty: float) -> Tensor:
-        """Predictions (N, C), each by the head of all other rows: exact, by the diagonal of the hat matrix.
+        """Predictions (N, C), each by the head of all rows that are not of its group: exact, by the hat matrix.
 
-        Allen 1974 (PRESS): a row's error without it is its error with it over 1 - h.
+        Allen 1974 (PRESS): a row's error without it is its error with it over 1 - h. Of a group, with H the block of
+        the hat matrix, the errors without it are (I - H)^-1 times those with it.
         """
         kept = self.s.square() / (self.s.square() + penalty * self.unit)
-        hat = self.u.square() @ kept + self.weights / self.weights.sum()
-        return self.targets - (self.targets - self.fitted(penalty)) / (1 - hat)[:, None]
+        roots, total = self.weights.sqrt(), self.weights.sum()
+        errors, found = roots[:, None] * (self.targets - self.fitted(penalty)), torch.empty_like(self.targets)
+        for rows in self.groups:
+            u, w = self.u[rows], roots[rows]  # (G, n, K), (G, n)
+            hat = (u * kept) @ u.mT + w[:, :, None] * w[:, None, :] / total
+            without = torch.linalg.solve(torch.eye(rows.shape[1], dtype=hat.dtype) - hat, errors[rows])
+            found[rows] = self.targets[rows] - without / w[:, :, None]
+        return found
 
     @property
     def tilt(self) -> Tensor:
-        """What leaving each row out takes off the mean target (N, C)."""
-        return (self.targets - self.mean_target) * (self.weights / (self.weights.sum() - self.weights))[:, None]
+        """What leaving the group of each row out takes off the mean target (N, C)."""
+        found, total = torch.empty_like(self.targets), self.weights.sum()
+        for rows in self.groups:
+            w = self.weights[rows]
+            off = (w[:, :, None] * (self.targets[rows] - self.mean_target)).sum(1) / (total - w.sum(1))[:, None]
+            found[rows] = off[:, None].expand(-1, rows.shape[1], -1)
+        return found
 
     @property
     def _turned(self) -> Tensor:
         return self.u.T @ (self.weights.sqrt()[:, None] * (self.targets - self.mean_target))  # (K, C)
+
+
+def _groups(leader: np.ndarray[Any, Any]) -> list[Tensor]:
+    """Places of rows with one leader (G, n), for each number n of rows that a leader has."""
+    order = np.argsort(leader, kind="stable")
+    _, starts, counts = np.unique(leader[order], return_index=True, return_counts=True)
+    return [torch.from_numpy(order[starts[counts == n][:, None] + np.arange(n)]) for n in np.unique(counts)]
 
 
 def _judged(

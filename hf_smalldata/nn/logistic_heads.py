@@ -15,6 +15,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from hf_smalldata.data.made import Kin
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.nn.linear_heads import (
     PRIOR_WEIGHT,
@@ -49,6 +50,7 @@ def logistic(
     seed: int,
     balanced: bool = False,
     grow: Callable[[Array, Array], Rows] = Rows,
+    kin: Kin | None = None,
 ) -> Head:
     """Multinomial logistic regression; for several labels a row one regression a label.
 
@@ -65,6 +67,7 @@ def logistic(
         balanced: rows of all classes together weigh the same.
         grow: features and targets of rows -> what is learnt from in their place, such as these and rows made of them.
             Within a fold it sees those that are not left out; left out and judged by are the given rows alone.
+        kin: which rows are variants of which: they are left out together, and made rows judge nothing. Default: none.
 
     Returns:
         The head, and penalty (relative, see `PENALTIES`), scale, folds, cv_loss and, for one class a row, cv_accuracy.
@@ -77,7 +80,10 @@ def logistic(
     u, s, vt = torch.linalg.svd(z - mean, full_matrices=False)
     unit = max(float(s.square().mean().sqrt()), 1e-6 * float(z.square().mean().sqrt()), 1e-12)
     x, wanted = (u * s / unit).numpy(), targets.numpy()  # turned: the same heads in fewer features (N, K)
-    fold = folds(targets, single, np.random.default_rng(seed))
+    kin = Kin(np.arange(len(z)), np.ones(len(z), dtype=bool)) if kin is None else kin
+    fold = np.full(len(z), -1)
+    fold[kin.real] = folds(targets[torch.from_numpy(kin.real)], single, np.random.default_rng(seed))
+    fold = fold[kin.leader]
     whole, parts = grow(x, wanted), [grow(x[fold != out], wanted[fold != out]) for out in range(fold.max() + 1)]
     found = []
     for penalty in PENALTIES if fold.max() >= 0 else (PENALTY,):
@@ -86,7 +92,7 @@ def logistic(
         if fold.max() < 0:
             found.append((0.0, weight, bias, unit_scale(torch.from_numpy(x @ weight.T + bias)), facts))
             continue
-        judges = fold >= 0
+        judges = (fold >= 0) & kin.real
         scores = torch.from_numpy(_left_out(x, fold, parts, penalty, single, balanced)[judges])
         scale, facts["cv_loss"] = fit_scale(scores, targets[judges], problem_type)
         if single:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hf_smalldata.data.made import real, rng_of, with_made
+from hf_smalldata.data.made import Kin, real, rng_of, with_made
 
 
 def test_made_rows_say_who_made_them_and_of_which_row(text):
@@ -36,3 +36,14 @@ def test_random_numbers_of_a_row_depend_on_seed_row_and_epoch_alone():
     first = rng_of(0, "a", 1).random()
     assert rng_of(0, "a", 1).random() == first
     assert len({first, rng_of(1, "a", 1).random(), rng_of(0, "b", 1).random(), rng_of(0, "a", 2).random()}) == 4
+
+
+def test_variants_follow_their_real_row_and_what_has_none_stands_alone(text):
+    rows = text.rows
+    made = [{"text": "a", "label": 0, "parent": rows[2]["id"]}, {"text": "b", "label": 0}]
+    kin = Kin.of(with_made(rows, made, "eda"))
+    count = len(rows)
+    assert kin.leader.tolist() == [*range(count), 2, count + 1]
+    assert kin.real.tolist() == [True] * count + [False] * 2
+    assert Kin.of(rows).leader.tolist() == list(range(count))
+    assert Kin.of(rows).real.all()

@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from hf_smalldata.data.made import Kin
 from hf_smalldata.nn import linear_heads
 from hf_smalldata.nn.linear_heads import ABSENT, PENALTIES, fit_scale, loo_loss, ridge
 from hf_smalldata.nn.logistic_heads import folds, logistic
@@ -47,6 +48,53 @@ def test_leave_one_out_of_ridge_equals_refits_without_each_row(d, penalty, weigh
         others = np.arange(len(z)) != row
         refit = Ridge(alpha=penalty * solution.unit).fit(z[others], targets[others], sample_weight=weights[others])
         np.testing.assert_allclose(solution.left_out(penalty)[row], refit.predict(z[[row]])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("d", [5, 40])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_row_and_its_variants_are_left_out_of_ridge_together(d, weighted):
+    z, targets = made(7, d=d)
+    leader = np.arange(21)
+    leader[[20, 13, 6]], leader[12] = 0, 1  # a group of four, one of two, and rows alone
+    weights = torch.linspace(0.5, 2, 21).double() if weighted else torch.ones(21).double()
+    solution = linear_heads._Solved.of(z, targets, weights, leader)
+    for row in range(21):
+        others = leader != leader[row]
+        refit = Ridge(alpha=solution.unit).fit(z[others], targets[others], sample_weight=weights[others])
+        np.testing.assert_allclose(solution.left_out(1.0)[row], refit.predict(z[[row]])[0], atol=1e-6)
+        off = np.average(targets, axis=0, weights=weights) - np.average(
+            targets[others], axis=0, weights=weights[others]
+        )
+        np.testing.assert_allclose(solution.tilt[row], off, atol=1e-12)
+
+
+def varied(z: Tensor, targets: Tensor, times: int) -> tuple[Tensor, Tensor, Kin]:
+    """Rows, behind them copies of each, and which are which."""
+    places, count = np.tile(np.arange(len(z)), 1 + times), len(z)
+    return z[places], targets[places], Kin(places, np.arange(len(places)) < count)
+
+
+@pytest.mark.parametrize("fit", [lambda *given, **more: ridge(*given, SINGLE, **more),
+                                 lambda *given, **more: logistic(*given, SINGLE, 0, **more)])  # fmt: skip
+def test_copies_of_a_row_do_not_vouch_for_it(fit):
+    """Of labels that say nothing a head must stay unsure, however often each row is there."""
+    rng = torch.Generator().manual_seed(0)
+    z, targets = torch.randn(24, 30, generator=rng).double(), torch.eye(2)[torch.arange(24) % 2].double()
+    more, wanted, kin = varied(z, targets, 4)
+    told = fit(more, wanted, kin=kin).facts
+    untold = fit(more, wanted).facts
+    said = "loo_accuracy" if "loo_accuracy" in told else "cv_accuracy"
+    assert untold[said] > 0.9  # each row is learnt by heart from its copies
+    assert told[said] < 0.75
+
+
+def test_made_rows_judge_nothing_and_are_always_learnt_from():
+    z, targets = made(6)
+    wrong = targets.roll(1, 1)
+    kin = Kin(np.arange(36), np.arange(36) < 18)  # the made rows have no parent
+    for told in (ridge(torch.cat([z, z]), torch.cat([targets, wrong]), SINGLE, kin=kin).facts,
+                 logistic(torch.cat([z, z]), torch.cat([targets, wrong]), SINGLE, 0, kin=kin).facts):  # fmt: skip
+        assert told.get("loo_accuracy", told.get("cv_accuracy")) < 0.3
 
 
 @pytest.mark.parametrize("d", [5, 40])

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from hf_smalldata.data.made import real
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.precision import bfloat16_pays
 from hf_smalldata.tasks.pretrained import masked_lm
@@ -126,8 +127,9 @@ class ContinuedPretraining(Technique):
         return model
 
     def _texts(self, ctx: Context) -> Dataset:
-        parts = {"unlabelled": [ctx.unlabelled], "training": [ctx.train], "both": [ctx.unlabelled, ctx.train]}
-        there = [rows for rows in parts[self.corpus] if rows is not None] or [ctx.train]
+        train = real(ctx.train)
+        parts = {"unlabelled": [ctx.unlabelled], "training": [train], "both": [ctx.unlabelled, train]}
+        there = [rows for rows in parts[self.corpus] if rows is not None] or [train]
         columns = [name for name in ("id", "text", "text_pair", "sequence", "tokens") if name in there[0].column_names]
         return concatenate_datasets([rows.select_columns(columns) for rows in there])
 

@@ -31,5 +31,6 @@ class LogisticHead(Technique):
         if ctx.problem_type == "regression":
             raise UserError("logistic_head: for classes, and these rows have values; use ridge_head")
         return fit_head(
-            model, ctx, self.name, lambda z, targets: logistic(z, targets, ctx.problem_type, ctx.seed, self.balanced)
-        )
+            model, ctx, self.name,
+            lambda z, targets, kin: logistic(z, targets, ctx.problem_type, ctx.seed, self.balanced, kin=kin),
+        )  # fmt: skip

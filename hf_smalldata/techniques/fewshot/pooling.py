@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from hf_smalldata.data.made import real
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks
 from hf_smalldata.nn.fold import fold_mean, foldable, hasten, keep_bottom
@@ -51,7 +52,7 @@ class Pooling(Technique):
         whole = len(blocks(model))
         if self.blocks not in ("all", "auto") and int(self.blocks) > whole:
             raise UserError(f"pooling.blocks: expected 2 to {whole}, got {self.blocks}: so many has {ctx.model.name}")
-        windows = ctx.task.cut(ctx.train, ctx.processor)
+        windows = ctx.task.cut(real(ctx.train), ctx.processor)
         rows = EncodedRows(windows, ctx.task, ctx.processor)
         kind, kept = self._chosen(model, rows, ctx, whole)
         keep_bottom(model, kept)

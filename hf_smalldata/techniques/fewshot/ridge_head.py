@@ -33,4 +33,6 @@ class RidgeHead(Technique):
             raise UserError(
                 f"ridge_head.balanced: rows need one class each, these are for {ctx.problem_type}; leave it out"
             )
-        return fit_head(model, ctx, self.name, lambda z, targets: ridge(z, targets, ctx.problem_type, self.balanced))
+        return fit_head(
+            model, ctx, self.name, lambda z, targets, kin: ridge(z, targets, ctx.problem_type, self.balanced, kin)
+        )

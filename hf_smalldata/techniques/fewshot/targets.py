@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 
+import torch
 from datasets import Dataset
 from torch import Tensor
 
+from hf_smalldata.data.made import Kin
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.technique import Context
 
@@ -31,14 +33,14 @@ def targets_of(rows: Dataset, ctx: Context, technique: str) -> Tensor:
     targets = ctx.task.targets(labels, max(len(ctx.labels), 1), ctx.problem_type)
     if ctx.problem_type != "single_label_classification":
         return targets
-    counts = targets.sum(0)
+    counts, real = targets.sum(0), targets[torch.from_numpy(Kin.of(rows).real)].sum(0)
     if int((counts > 0).sum()) < 2:
         name = ctx.labels[int(counts.argmax())]
         raise UserError(
             f"{technique}: rows of at least two classes are needed, found only '{name}'; add rows of others"
         )
-    single = [name for name, count in zip(ctx.labels, counts.tolist(), strict=True) if count == 1]
-    if single and int(counts.max()) > 1:
+    single = [name for name, count in zip(ctx.labels, real.tolist(), strict=True) if count == 1]
+    if single and int(real.max()) > 1:
         logger.warning("%s: one row only of %s; leave-one-out looks at the other classes", technique, listed(single))
     elif single:
         logger.warning("%s: one row only of %s; leave-one-out is impossible, strength and scale are fixed",

@@ -50,8 +50,8 @@ class FeatureSynthesis(Technique):
         if ctx.problem_type != "single_label_classification":
             raise UserError(f"feature_synthesis: for rows of one class each, and these are {ctx.problem_type}; use "
                             "ridge_head")  # fmt: skip
-        return fit_head(model, ctx, self.name, lambda z, targets: logistic(
-            z, targets, ctx.problem_type, ctx.seed, grow=lambda x, wanted: self.grown(x, wanted, ctx.seed)
+        return fit_head(model, ctx, self.name, lambda z, targets, kin: logistic(
+            z, targets, ctx.problem_type, ctx.seed, grow=lambda x, wanted: self.grown(x, wanted, ctx.seed), kin=kin
         ))  # fmt: skip
 
     def grown(self, x: Array, targets: Array, seed: int) -> Rows:

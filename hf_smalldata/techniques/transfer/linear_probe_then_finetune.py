@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from hf_smalldata.data.made import Kin
 from hf_smalldata.nn.features import Readout, Run, eased, readout
 from hf_smalldata.nn.linear_heads import Head, ridge
 from hf_smalldata.nn.logistic_heads import logistic
@@ -29,10 +30,10 @@ class LinearProbeThenFinetune(Technique):
     def model(self, model: nn.Module, ctx: Context) -> nn.Module:
         """The network with its head fitted."""
 
-        def solve(z: Tensor, targets: Tensor) -> Head:
+        def solve(z: Tensor, targets: Tensor, kin: Kin) -> Head:
             if ctx.problem_type == "regression":
-                return ridge(z, targets, ctx.problem_type)
-            return logistic(z, targets, ctx.problem_type, ctx.seed)
+                return ridge(z, targets, ctx.problem_type, kin=kin)
+            return logistic(z, targets, ctx.problem_type, ctx.seed, kin=kin)
 
         return fit_head(model, ctx, self.name, solve, _read)
 
