@@ -72,6 +72,7 @@ REGISTRY: dict[str, str] = {
     "cdan": "hf_smalldata.techniques.domain.cdan:Cdan",
     "mcc": "hf_smalldata.techniques.domain.mcc:Mcc",
     # selftrain
+    "label_propagation": "hf_smalldata.techniques.selftrain.label_propagation:LabelPropagation",
     "pseudo_labels": "hf_smalldata.techniques.selftrain.pseudo_labels:PseudoLabels",
     "mean_teacher": "hf_smalldata.techniques.selftrain.mean_teacher:MeanTeacher",
     "fixmatch": "hf_smalldata.techniques.selftrain.fixmatch:FixMatch",
