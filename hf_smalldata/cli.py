@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -92,6 +92,9 @@ def predict(
     top_k: Annotated[int, typer.Option(min=1, help="Labels shown for each input.")] = 1,
     coverage: Annotated[float | None, typer.Option(help="Sets of labels that hold the right one in this share of rows, "
                         "e.g. 0.9; for a model of `study --folds --refit`.")] = None,
+    adapt: Annotated[Literal["statistics", "tent"] | None, typer.Option(help="To inputs of another camera, scanner or "
+                     "room, all given together: statistics of BatchNorm, or tent, which also makes predictions surer."
+                     )] = None,
     output: Annotated[Path | None, typer.Option(help="A .csv or .jsonl to write instead of printing.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that is there.")] = False,
 ) -> None:  # fmt: skip
@@ -105,7 +108,7 @@ def predict(
         if output is not None:
             check_output_file(output, overwrite)
         names, values = read_inputs(opened, inputs)
-        answers = label(opened, values, top_k if coverage is None else None, coverage=coverage)
+        answers = label(opened, values, top_k if coverage is None else None, coverage=coverage, adapt=adapt)
         if output is not None:
             write_predictions(output, names, answers)
             console.print(f"{len(answers)} rows written to {output}", markup=False, highlight=False)

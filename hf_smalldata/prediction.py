@@ -7,12 +7,14 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import transformers
 import yaml
+from datasets import Dataset
 
 from hf_smalldata.bundle import all_scores
 from hf_smalldata.data.columns import find_input
@@ -25,7 +27,9 @@ from hf_smalldata.evaluation.calibration import prediction_sets, with_temperatur
 from hf_smalldata.nn.fold import hasten
 from hf_smalldata.run import Run
 from hf_smalldata.tasks import get_task
-from hf_smalldata.tasks.task import Answers, ModelSpec
+from hf_smalldata.tasks.task import Answers, ModelSpec, Task
+from hf_smalldata.training.adapt import Adaptation
+from hf_smalldata.training.adapt import adapt as adapted
 
 WRITERS = (".csv", ".jsonl")
 AT_ONCE = 256  # inputs that are decoded at the same time
@@ -37,6 +41,7 @@ def predict(
     top_k: int | None = None,
     batch_size: int = 16,
     coverage: float | None = None,
+    adapt: Adaptation | None = None,
 ) -> list[Answers]:
     """Labels and scores for new inputs, best first; for tokens the entities in the order of the text.
 
@@ -50,12 +55,14 @@ def predict(
         batch_size: inputs a forward pass.
         coverage: give instead of the best labels a set that holds the right one in this share of rows, by the
             thresholds that cross-validation left (`evaluation.calibration`); more than one label means unsure.
+        adapt: for inputs of another camera, scanner or room than the training rows, all given together: `statistics` of
+            BatchNorm follow them, or `tent` also makes predictions for them surer (`training.adapt`). The Run stays.
 
     Returns:
         For each input its {label, score}; an entity has start, end (characters) and word as well.
 
     Raises:
-        UserError: not a Run, an input that cannot be read, or no threshold for this coverage.
+        UserError: not a Run, an input that cannot be read, no threshold for this coverage, or nothing to adapt.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     calibration = None if coverage is None else _calibration(opened, coverage)
@@ -68,6 +75,8 @@ def predict(
     pipeline: Any = transformers.pipeline
     ask = pipeline(task.pipeline_tag, model=str(opened.folder), trust_remote_code=trusts)
     hasten(ask.model)
+    if adapt is not None:
+        _adapt(ask.model, windows, opened, task, processor, adapt)
     size = 1 if task.same_length(processor) else batch_size  # a pipeline pads, which would change what these models say
     said: list[Any] = []
     for start in range(0, len(windows), AT_ONCE):
@@ -164,6 +173,13 @@ def _label_lines(names: Sequence[str], answers: Sequence[Answers]) -> Iterator[l
     yield ["id", *(f"{part}{index or ''}" for index in range(width) for part in ("label", "score"))]
     for name, answer in zip(names, answers, strict=True):
         yield [name, *(value for each in answer for value in (each["label"], each["score"]))]
+
+
+def _adapt(model: Any, windows: Dataset, run: Run, task: Task, processor: Any, kind: Adaptation) -> None:
+    problem = run.metrics["problem_type"]
+    if kind == "tent" and problem != "single_label_classification":
+        raise UserError(f"adapt: tent is for rows of one class each, and this Run is for {problem}; choose statistics")
+    adapted(model, task.encode(windows, processor), partial(task.collate, processor=processor), kind)
 
 
 def _calibration(run: Run, coverage: float) -> dict[str, Any]:

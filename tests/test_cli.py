@@ -188,6 +188,27 @@ def test_predict_reads_a_csv_and_writes_csv_or_jsonl(command, runs, here):
     assert len((here / "out.jsonl").read_text().splitlines()) == 1
 
 
+def test_predict_adapts_to_the_inputs_and_leaves_the_run_as_it_is(command, runs, here):
+    texts = [
+        f"{word} and {other}" for word in ("cat", "storm", "soup", "dog") for other in ("rice", "rain", "bird", "a")
+    ]
+    weights = (runs / "topics" / "model.safetensors").read_bytes()
+    (code, adapted, _), (_, plain, _) = (command("predict", runs / "topics", *texts, *more)
+                                         for more in (("--adapt", "tent"), ()))  # fmt: skip
+    assert code == 0
+    assert len(adapted.splitlines()) == 16
+    assert adapted != plain
+    assert (runs / "topics" / "model.safetensors").read_bytes() == weights
+    assert command("predict", runs / "topics", *texts)[1] == plain
+
+
+def test_predict_says_what_it_cannot_adapt(command, runs):
+    code, _, errors = command("predict", runs / "topics", "a cat", "--adapt", "tent")
+    assert (code, "expected 16 inputs or more, got 1" in errors) == (2, True)
+    code, _, errors = command("predict", runs / "topics", *["a cat"] * 16, "--adapt", "statistics")
+    assert (code, "has no BatchNorm, so it keeps no statistics; choose tent" in errors) == (2, True)
+
+
 def test_predict_labels_image_files_and_folders(command, runs, place):
     file = place / "pictures" / "red" / "0.png"
     code, output, _ = command("predict", runs / "colours", file)

@@ -52,5 +52,20 @@ def renew_statistics(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> 
     model.eval()
 
 
+def follow_statistics(model: nn.Module, batches: Iterable[dict[str, Tensor]], weight: float) -> None:
+    """Move the statistics of BatchNorm by `weight` in [0, 1] of the way to their means over `batches`.
+
+    Args:
+        model: left in evaluation mode.
+        batches: inputs of the model, on its device.
+        weight: 0 leaves them, 1 is `renew_statistics`.
+    """
+    found = [buffer for norm in _norms(model) for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+    before = [buffer.clone() for buffer in found]
+    renew_statistics(model, batches)
+    for buffer, old in zip(found, before, strict=True):
+        buffer.lerp_(old, 1 - weight)
+
+
 def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

@@ -28,6 +28,8 @@ BODY: dict[str, list[Any]] = {"text": ["pooling"], "image": []}
 CLOSED = ["contrastive", "logistic_head"]  # few labels are best learnt so
 WAYS: dict[str, tuple[str, list[Any]]] = {  # rows that are learnt from, techniques
     "source_only": ("source", []),
+    "statistics": ("source", []),  # adapted to the test rows, as `predict --adapt` does
+    "tent": ("source", []),
     "coral": ("source", [{"coral": {"weight": 1.0}}]),
     "coral_100": ("source", [{"coral": {"weight": 100.0}}]),
     "mmd": ("source", [{"mmd": {"weight": 1.0}}]),
@@ -113,6 +115,8 @@ def report(lines: list[dict[str, Any]]) -> None:
 def measure(given: argparse.Namespace, pair: str, seed: int, way: str, learning_rate: float, epochs: int) -> Any:
     """Accuracy on the target's test rows."""
     import time
+    from functools import partial
+    from typing import get_args
 
     import numpy as np
     import transformers
@@ -122,6 +126,7 @@ def measure(given: argparse.Namespace, pair: str, seed: int, way: str, learning_
     from hf_smalldata.pipeline import read_rows, test_rows
     from hf_smalldata.recipe import Recipe
     from hf_smalldata.tasks import get_task
+    from hf_smalldata.training.adapt import Adaptation, adapt
 
     transformers.logging.set_verbosity_error()
     rows, techniques = ("source", []) if way == "tune" else WAYS[way]
@@ -158,6 +163,9 @@ def measure(given: argparse.Namespace, pair: str, seed: int, way: str, learning_
         started = time.perf_counter()
         fitting = Fitting.of(recipe, read, Path(place))
         learnt = fitting.attempt(draw_for(read, recipe.data, seed), seed, seed)
+        if way in get_args(Adaptation):
+            asked = fitting.task.encode(test_rows(read), fitting.processor)
+            adapt(learnt.model, asked, partial(fitting.task.collate, processor=fitting.processor), way)
         seconds = time.perf_counter() - started
 
         def accuracy(some: Any) -> float:
