@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from hf_smalldata.data.images import open_image
-from hf_smalldata.data.modality import modality_of
+from hf_smalldata.data.modality import Kind, modality_of
 from hf_smalldata.doctor.files import look
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.baselines import FEATURES, INVERSE_PENALTY
@@ -106,7 +106,7 @@ def shift(source: Dataset, target: Dataset, labels: Sequence[str], seed: int = 0
         measures=_measures(one, two, kind),
         advice=[],
     )
-    return Shift(**{**vars(found), "advice": advised(found)})
+    return Shift(**{**vars(found), "advice": advised(found, kind)})
 
 
 def told_apart(x: Any, side: Array, seed: int) -> tuple[float, float]:
@@ -150,7 +150,7 @@ def prior_by_confusion(said: Array, labels: Array, asked: Array, classes: int) -
     return found
 
 
-def advised(found: Shift) -> list[str]:
+def advised(found: Shift, kind: Kind) -> list[str]:
     """What to try, and why, the first thing first."""
     said: list[str] = []
     shares = found.classes.get("target", {})
@@ -176,6 +176,9 @@ def advised(found: Shift) -> list[str]:
         strong = ", then cdan, where it is not enough" if found.auc > APART else ""
         said.append(f"inputs differ (AUC {found.auc:.2f}) and classes do not: coral first, since it has least to set"
                     + strong)  # fmt: skip
+    if kind == "image" and found.auc >= NEAR:
+        said.append("a network with BatchNorm (ResNet, MobileNet, …) needs no training to follow the target: "
+                    "hf-smalldata predict RUN TARGET --adapt statistics")  # fmt: skip
     said.append("whatever it is, 8 labelled target rows a class beside the source (joint, source_then_target) show "
                 "what the rest is worth")  # fmt: skip
     return said

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from datasets import Dataset
+from PIL import Image, ImageEnhance
 from sklearn.linear_model import LogisticRegression
 
 from hf_smalldata.doctor.shift import prior_by_confusion, shift, told_apart
@@ -130,6 +131,11 @@ def test_folders_of_pictures_are_compared(tmp_path, command):
     code, output, errors = command("check", "--source", one, "--target", two)
     assert code == 0, errors
     assert "width in pixels: median 40 in the source, 40 in the target" in output
+    assert "--adapt statistics" not in output
+    for file in two.rglob("*.png"):  # as if by another camera
+        picture = Image.open(file)
+        ImageEnhance.Brightness(picture).enhance(0.4).save(file)
+    assert "--adapt statistics" in command("check", "--source", one, "--target", two)[1]
 
 
 @pytest.mark.parametrize(("words", "said"), [
