@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,8 @@ from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Answers, ModelSpec, Task
 from hf_smalldata.training.adapt import Adaptation
 from hf_smalldata.training.adapt import adapt as adapted
+
+logger = logging.getLogger(__name__)
 
 WRITERS = (".csv", ".jsonl")
 AT_ONCE = 256  # inputs that are decoded at the same time
@@ -179,6 +182,9 @@ def _adapt(model: Any, windows: Dataset, run: Run, task: Task, processor: Any, k
     problem = run.metrics["problem_type"]
     if kind == "tent" and problem != "single_label_classification":
         raise UserError(f"adapt: tent is for rows of one class each, and this Run is for {problem}; choose statistics")
+    if all(each["steps"] == 0 or each["trained_parameters"] < each["parameters"] / 2 for each in run.metrics["runs"]):
+        logger.warning("adapt: most of this network was not trained, and its norms do not know the training rows; "
+                       "following the inputs made such networks worse where we measured it")  # fmt: skip
     adapted(model, task.encode(windows, processor), partial(task.collate, processor=processor), kind)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,16 @@ def test_predict_adapts_to_the_inputs_and_leaves_the_run_as_it_is(command, runs,
     assert adapted != plain
     assert (runs / "topics" / "model.safetensors").read_bytes() == weights
     assert command("predict", runs / "topics", *texts)[1] == plain
+
+
+def test_predict_warns_where_the_network_that_it_adapts_was_not_trained(command, runs, here):
+    shutil.copytree(runs / "topics", here / "frozen")
+    told = json.loads((here / "frozen" / "smalldata" / "metrics.json").read_text())
+    told["runs"] = [{**each, "steps": 0} for each in told["runs"]]
+    (here / "frozen" / "smalldata" / "metrics.json").write_text(json.dumps(told))
+    texts = ["a cat"] * 16
+    assert "most of this network was not trained" in command("predict", here / "frozen", *texts, "--adapt", "tent")[2]
+    assert "not trained" not in command("predict", runs / "topics", *texts, "--adapt", "tent")[2]
 
 
 def test_predict_says_what_it_cannot_adapt(command, runs):

@@ -177,7 +177,7 @@ def advised(found: Shift, kind: Kind) -> list[str]:
         said.append(f"inputs differ (AUC {found.auc:.2f}) and classes do not: coral first, since it has least to set"
                     + strong)  # fmt: skip
     if kind == "image" and found.auc >= NEAR:
-        said.append("a network with BatchNorm (ResNet, MobileNet, …) needs no training to follow the target: "
+        said.append("a fine-tuned network with BatchNorm (ResNet, …) can follow the target without training: "
                     "hf-smalldata predict RUN TARGET --adapt statistics")  # fmt: skip
     said.append("whatever it is, 8 labelled target rows a class beside the source (joint, source_then_target) show "
                 "what the rest is worth")  # fmt: skip
