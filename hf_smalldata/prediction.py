@@ -29,7 +29,7 @@ from hf_smalldata.nn.fold import hasten
 from hf_smalldata.run import Run
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Answers, ModelSpec, Task
-from hf_smalldata.training.adapt import Adaptation
+from hf_smalldata.training.adapt import MOST, Adaptation
 from hf_smalldata.training.adapt import adapt as adapted
 
 logger = logging.getLogger(__name__)
@@ -185,6 +185,8 @@ def _adapt(model: Any, windows: Dataset, run: Run, task: Task, processor: Any, k
     if all(each["steps"] == 0 or each["trained_parameters"] < each["parameters"] / 2 for each in run.metrics["runs"]):
         logger.warning("adapt: most of this network was not trained, and its norms do not know the training rows; "
                        "following the inputs made such networks worse where we measured it")  # fmt: skip
+    if len(windows) > MOST:  # before they are decoded
+        windows = windows.select(np.sort(np.random.default_rng(0).permutation(len(windows))[:MOST]).tolist())
     adapted(model, task.encode(windows, processor), partial(task.collate, processor=processor), kind)
 
 

@@ -203,6 +203,14 @@ def test_predict_adapts_to_the_inputs_and_leaves_the_run_as_it_is(command, runs,
     assert command("predict", runs / "topics", *texts)[1] == plain
 
 
+def test_predict_adapts_to_a_sample_of_many_inputs(command, runs, monkeypatch):
+    seen = []
+    monkeypatch.setattr("hf_smalldata.prediction.MOST", 16)
+    monkeypatch.setattr("hf_smalldata.prediction.adapted", lambda _model, rows, *_: seen.append(len(rows)))
+    code, output, _ = command("predict", runs / "topics", *["a cat"] * 20, "--adapt", "tent")
+    assert (code, seen, len(output.splitlines())) == (0, [16], 20)
+
+
 def test_predict_warns_where_the_network_that_it_adapts_was_not_trained(command, runs, here):
     shutil.copytree(runs / "topics", here / "frozen")
     told = json.loads((here / "frozen" / "smalldata" / "metrics.json").read_text())

@@ -22,7 +22,7 @@ from hf_smalldata.training.batching import to_device
 Adaptation = Literal["statistics", "tent"]
 
 BATCH_SIZE = 64
-FEWEST, MOST = 16, 2048  # rows: fewer say nothing of where they come from, more say nothing new
+FEWEST, MOST = 16, 2048  # rows: fewer say nothing of where they come from, more nothing new
 TRAINED_ON = 16  # rows that the statistics of the training count as; of 8 to 128 as in the paper the middle
 LEARNING_RATE = 1e-3
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
@@ -44,7 +44,7 @@ def adapt(
 
     Args:
         model: of one class a row for `tent`.
-        rows: those that it is to predict, encoded; of more than 2048 as many are drawn.
+        rows: those that it is to predict, encoded; more than `MOST` say nothing new.
         collate: rows -> the model's inputs.
         kind: see above.
         seed: of the order.
@@ -59,7 +59,7 @@ def adapt(
     model.eval()
     if kind == "statistics" and not counted:
         raise UserError(f"adapt: {type(model).__name__} has no BatchNorm, so it keeps no statistics; choose tent")
-    order = np.random.default_rng(seed).permutation(len(rows))[:MOST]
+    order = np.random.default_rng(seed).permutation(len(rows))
     parts = np.array_split(order, -(-len(order) // BATCH_SIZE))  # of like size: none has a row or two
     device = next(model.parameters()).device
 
