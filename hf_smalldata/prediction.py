@@ -68,6 +68,9 @@ def predict(
         UserError: not a Run, an input that cannot be read, no threshold for this coverage, or nothing to adapt.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
+    if coverage is not None and adapt is not None:
+        raise UserError("--coverage and --adapt: the thresholds hold for the model as it is, not for an adapted one; "
+                        "give one of the two")  # fmt: skip
     calibration = None if coverage is None else _calibration(opened, coverage)
     task, recipe = get_task(opened.metrics["task"]), _recipe(opened)
     labels: list[str] = opened.metrics["labels"]

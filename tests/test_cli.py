@@ -226,6 +226,8 @@ def test_predict_says_what_it_cannot_adapt(command, runs):
     assert (code, "expected 16 inputs or more, got 1" in errors) == (2, True)
     code, _, errors = command("predict", runs / "topics", *["a cat"] * 16, "--adapt", "statistics")
     assert (code, "has no BatchNorm, so it keeps no statistics; choose tent" in errors) == (2, True)
+    code, _, errors = command("predict", runs / "topics", "a cat", "--adapt", "tent", "--coverage", "0.9")
+    assert (code, "the thresholds hold for the model as it is" in errors) == (2, True)
 
 
 def test_predict_labels_image_files_and_folders(command, runs, place):
