@@ -2,8 +2,8 @@
 
 Helps where classes are clumps in the features: photos, cells and sounds read by a pretrained network, with a few rows
 labelled and hundreds beside them that are not. Costs one pass over these and no training. Does nothing where the
-pretrained features mix the classes, as those of sentences often do: learn the features first (`contrastive`), and rely
-on the labelled rows that are left out, by which it is judged.
+pretrained features mix the classes, as those of sentences often do; the labelled rows that are left out tell. After
+`contrastive`, which brings these close together whatever they are, they tell less: let a study decide.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class LabelPropagation(Technique):
             logger.warning("label_propagation: had no effect, on labelled rows that are left out the others alone are "
                            "better (log-loss %.3f, with labels spread %.3f)", lone, left_out)  # fmt: skip
         head = spread if used else alone
-        return Head(head.weight, head.bias, {**head.facts, **facts, "used": used, "cv_loss_alone": lone})
+        facts |= {"used": used, "cv_loss_spread": left_out, "cv_loss_alone": lone}
+        return Head(head.weight, head.bias, {**head.facts, **facts})
 
     def grown(self, x: Array, targets: Array) -> Rows:
         """Features (N, K) with the targets (N, C) that they have or, where these are all 0, get."""
