@@ -12,14 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Value, concatenate_datasets
 
+from hf_smalldata.data.bundled import is_bundled
 from hf_smalldata.data.columns import find_input
 from hf_smalldata.data.files import read_lines
 from hf_smalldata.data.load import LABEL_FEATURES, Splits, load
 from hf_smalldata.data.modality import Kind, get_modality, modality_of
 from hf_smalldata.data.source import read
 from hf_smalldata.data.spec import DataSpec, ProblemType
+from hf_smalldata.data.stream import draw_rows
 from hf_smalldata.data.table import Table, is_missing
 from hf_smalldata.errors import Problems, UserError, did_you_mean, listed
 
@@ -113,8 +116,9 @@ def _check_count(rows: Dataset | None) -> None:
 def _unlabelled(spec: DataSpec, kind: Kind) -> tuple[Dataset, list[str]]:
     """Rows with an input: columns id, domain and input; and what was left out."""
     modality, parts, warnings = get_modality(kind), list[Dataset](), list[str]()
-    for source, domain in named(spec.unlabelled or ()):
-        table = table_of(source, spec, kind)
+    sources = named(spec.unlabelled or ())
+    for source, domain in sources:
+        table = table_of(source, spec, kind, len(sources))
         of_files = modality.a_file_each and Path(source).expanduser().is_dir()
         column = kind if of_files else find_input(table, spec, kind)
         if spec.text_pair_column is not None and spec.text_pair_column not in table.columns:
@@ -137,18 +141,27 @@ def _unlabelled(spec: DataSpec, kind: Kind) -> tuple[Dataset, list[str]]:
     return concatenate_datasets(parts), warnings
 
 
-def table_of(source: str, spec: DataSpec, kind: Kind) -> Table:
-    """All rows of a source, labelled or not: a folder of files at any depth, lines of a .txt, or what `load` reads."""
+def table_of(source: str, spec: DataSpec, kind: Kind, sources: int = 1) -> Table:
+    """Rows of a source, labelled or not: a folder of files at any depth, lines of a .txt, or what `load` reads.
+
+    All of them, or an even share of `data.unlabelled_rows` where there are `sources` of them.
+    """
     path, modality = Path(source).expanduser(), get_modality(kind)
+    share = None if spec.unlabelled_rows is None else -(-spec.unlabelled_rows // sources)
     if path.is_dir() and modality.a_file_each:
         files = sorted(file for file in path.rglob("*") if file.is_file() and modality.accepts(file))
         if not files:
             raise UserError(f"data.unlabelled: {path} holds no {modality.a_file_each}")
+        if share is not None and share < len(files):
+            drawn = np.random.default_rng(spec.split_seed).choice(len(files), share, replace=False)
+            files = [files[at] for at in np.sort(drawn)]
         ids = [file.relative_to(path).as_posix() for file in files]
         return Table(str(path), ids, {kind: [str(file) for file in files]}, origin=path.resolve())
+    if path.suffix.lower() == ".txt" and path.is_file() and not modality.of_text:
+        raise UserError(f"data.unlabelled: {path} holds texts, and the task reads {kind}s; name a file of these")
+    if share is not None and not is_bundled(source):
+        return draw_rows(source, share, spec)
     if path.suffix.lower() == ".txt" and path.is_file():
-        if not modality.of_text:
-            raise UserError(f"data.unlabelled: {path} holds texts, and the task reads {kind}s; name a file of these")
         return read_lines(path, spec.encoding)
     tables = read(source, spec, kind, alone=True)
     if "train" not in tables and len(tables) > 1:

@@ -25,21 +25,8 @@ def read_hub(name: str, config: str | None = None, revision: str | None = None) 
     Raises:
         UserError: no such data set, no network, or a configuration that is missing.
     """
-    offline = constants.is_offline_mode() or datasets.config.HF_HUB_OFFLINE
-    if not _is_cached(name) and (offline or not _hub_answers()):
-        raise UserError(_unreachable(name, "HF_HUB_OFFLINE is set" if offline else "there is no network"))
-    try:
-        with _quiet_retries():
-            loaded = datasets.load_dataset(name, config, revision=revision)
-    except datasets.exceptions.DatasetNotFoundError as error:
-        raise UserError(
-            f"data.name '{name}' is no file or folder here and no public data set of the Hub ({_first_line(error)}); "
-            "check the spelling, or log in with `hf auth login` if it is private"
-        ) from error
-    except (OSError, ValueError, RuntimeError) as error:  # what load_dataset raises of network, configuration, scripts
-        if isinstance(error, ConnectionError):
-            raise UserError(_unreachable(name, _first_line(error))) from error
-        raise UserError(f"could not load '{name}' from the Hub: {_first_line(error)}; see data.config") from error
+    with _asked(name):
+        loaded = datasets.load_dataset(name, config, revision=revision)
     tables: dict[str, Table] = {}
     for split_name, rows in loaded.items():
         split = split_of(str(split_name))
@@ -50,6 +37,36 @@ def read_hub(name: str, config: str | None = None, revision: str | None = None) 
             f"'{name}' has the splits {listed(list(loaded))}; expected train, validation or test among them"
         )
     return tables
+
+
+def stream_hub(name: str, config: str | None = None, revision: str | None = None) -> datasets.IterableDataset:
+    """The training rows of a Hub data set, fetched as they are asked for.
+
+    Raises:
+        UserError: as `read_hub`, or no training split.
+    """
+    with _asked(name):
+        return datasets.load_dataset(name, config, revision=revision, split="train", streaming=True)
+
+
+@contextmanager
+def _asked(name: str) -> Iterator[None]:
+    """Within: the Hub is asked for a data set; what goes wrong is one clear error."""
+    offline = constants.is_offline_mode() or datasets.config.HF_HUB_OFFLINE
+    if not _is_cached(name) and (offline or not _hub_answers()):
+        raise UserError(_unreachable(name, "HF_HUB_OFFLINE is set" if offline else "there is no network"))
+    try:
+        with _quiet_retries():
+            yield
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise UserError(
+            f"'{name}' is no file or folder here and no public data set of the Hub ({_first_line(error)}); "
+            "check the spelling, or log in with `hf auth login` if it is private"
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:  # what load_dataset raises of network, configuration, scripts
+        if isinstance(error, ConnectionError):
+            raise UserError(_unreachable(name, _first_line(error))) from error
+        raise UserError(f"could not load '{name}' from the Hub: {_first_line(error)}; see data.config") from error
 
 
 def _unreachable(name: str, why: str) -> str:

@@ -51,6 +51,7 @@ class DataSpec(BaseModel):
     class_weights: Literal["none", "auto"] | dict[str, float] = "none"
     rows: str | None = None  # rows.json of a Run: use exactly its splits and draws
     unlabelled: str | tuple[str, ...] | None = None  # sources of rows without labels; `rest`: training rows not drawn
+    unlabelled_rows: PositiveInt | None = None  # how many of them to draw; the sources are then never held in memory
     transductive: bool = False  # whether validation and test rows may be among them, without their labels
     source: str | tuple[str, ...] | None = None  # labelled rows of other domains
     source_labels: dict[str, str | None] = {}  # what their labels are called in the target; null leaves rows out
@@ -64,6 +65,8 @@ class DataSpec(BaseModel):
             raise ValueError("give `name` (all splits) or `train` (this split alone), not both")
         if self.labels_per_class is not None and self.fraction is not None:
             raise ValueError("give `labels_per_class` or `fraction`, not both")
+        if self.unlabelled_rows is not None and self.unlabelled in (None, "rest"):
+            raise ValueError("`unlabelled_rows` draws from files or Hub sets; name them as `unlabelled`")
         if self.source_labels and not self.source:
             raise ValueError("`source_labels` needs `source`")
         return self
