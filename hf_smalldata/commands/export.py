@@ -1,4 +1,4 @@
-"""`hf-smalldata export`: a Run's model as ONNX. Heavy libraries are imported once it runs."""
+"""`hf-smalldata export`: a Run's model for other places. Heavy libraries are imported once it runs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ from hf_smalldata.errors import UserError
 def export(
     run: Annotated[Path, typer.Argument(help="A Run's folder.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="For onnxruntime and transformers.js.")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half the size as well; for GPUs and browsers.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="A quarter of the size as well; for CPUs.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="ONNX of half the size as well; for GPUs and browsers.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="ONNX of a quarter of the size as well; for CPUs.")] = False,
+    torch: Annotated[bool, typer.Option("--torch", help="A program of torch.export, for C++ and devices.")] = False,
+    safetensors_fp16: Annotated[bool, typer.Option("--safetensors-fp16", help="The same transformers model, its "
+                                "weights in half the size.")] = False,
     rows: Annotated[str | None, typer.Option(help="A table or folder of rows to compare on, without their labels. "
                     "[default: the Run's test rows]")] = None,
-    out: Annotated[Path | None, typer.Option(help="[default: RUN/onnx, which `publish` takes along]")] = None,
+    out: Annotated[Path | None, typer.Option(help="[default: of ONNX alone RUN/onnx, which `publish` takes along; else "
+                   "RUN/exported]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:  # fmt: skip
-    """Write ONNX files with labels and preprocessing beside them, and measure each beside the model itself."""
-    if not onnx:
-        raise UserError("say into what the model is exported: --onnx")
+    """Write files for other places, labels and preprocessing beside them, and measure each beside the model itself."""
+    if (fp16 or int8) and not onnx:
+        raise UserError(f"{'--fp16' if fp16 else '--int8'} is of ONNX; add --onnx, or ask for --safetensors-fp16")
+    wanted = {"fp32": onnx, "fp16": fp16, "int8": int8, "torch.export": torch, "safetensors fp16": safetensors_fp16}
+    kinds = [kind for kind, asked in wanted.items() if asked]
+    if not kinds:
+        raise UserError("say into what the model is exported: --onnx, --torch or --safetensors-fp16")
     with session(quiet=True) as (main, console):
         from hf_smalldata.export.compare import Subject, check_out
         from hf_smalldata.export.compare import export as write
@@ -36,10 +44,10 @@ def export(
         if not main:
             return
         opened = Run.open(run)
-        place = (out or opened.folder / "onnx").expanduser().resolve()
+        place = (out or opened.folder / ("exported" if torch or safetensors_fp16 else "onnx")).expanduser().resolve()
         check_out(place, overwrite)
         subject = Subject.of(opened, None if rows is None else read_inputs(opened, [rows])[1])
-        told = write(subject, place, [kind for kind, wanted in (("fp16", fp16), ("int8", int8)) if wanted])
+        told = write(subject, place, kinds)
         if as_json:
             print(json.dumps({"out": str(place), **told}))
             return

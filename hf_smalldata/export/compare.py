@@ -1,13 +1,15 @@
-"""`export`: ONNX files of a Run's model, each beside the model itself on the same rows: size, latency, agreement."""
+"""`export`: files of a Run's model for other places, each beside the model itself: size, latency, agreement."""
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from hf_smalldata.data.rows import apply_rows
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import ragged, references
 from hf_smalldata.evaluation.metrics import score
-from hf_smalldata.export.graph import FILES, WRITERS, OnnxNetwork, write_onnx
+from hf_smalldata.export.graph import FILES, WRITERS, OnnxNetwork, Program, write_onnx, write_program
 from hf_smalldata.nn.losses import probabilities
 from hf_smalldata.publish.card import recipe_of
 from hf_smalldata.run import Run, write_json
@@ -31,8 +33,10 @@ from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.predict import predict_logits
 from hf_smalldata.whole import whole
 
-SUMMARY = "export.json"
-TOLERANCE = 1e-3  # of probabilities in full precision
+SUMMARY, WEIGHTS, CONFIG = "export.json", "model.safetensors", "config.json"
+FULL = ("fp32", "torch.export")  # of full precision
+TOLERANCE = 1e-3  # of their probabilities
+LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime")
 BATCH = 8
 TIMED_ROWS = 30
 
@@ -114,7 +118,7 @@ def export(subject: Subject, out: Path, kinds: Sequence[str]) -> dict[str, Any]:
     Args:
         subject: model and rows.
         out: a folder, replaced where it is one of ours.
-        kinds: `fp16`, `int8` or both, beside full precision.
+        kinds: names of `graph.FILES`; `fp16` and `int8` are made of `fp32`, which comes before them.
 
     Raises:
         ExportError: in full precision it does not do what the model does.
@@ -122,36 +126,51 @@ def export(subject: Subject, out: Path, kinds: Sequence[str]) -> dict[str, Any]:
     windows = subject.windows()
     encoded = subject.encoded(windows)
     longest = int(np.argmax(encoded.lengths))  # twice the same, for some models batch rows of one length alone
+    batch = subject.batch(encoded, [longest, longest])
     with whole(out) as partial:
         partial.mkdir()
-        write_onnx(subject.network, subject.batch(encoded, [longest, longest]), partial / FILES["fp32"])
-        for kind in kinds:
-            WRITERS[kind](partial / FILES["fp32"], partial / FILES[kind])
-        subject.network.config.save_pretrained(partial)
-        subject.processor.save_pretrained(partial)
         expected = subject.predict(subject.network, encoded, windows)
-        weights = subject.run.folder / "model.safetensors"
-        lines = [_line("torch", weights, subject.network, subject, encoded, expected, expected)]
-        for kind in ("fp32", *kinds):
-            network = OnnxNetwork(partial / FILES[kind])
-            found = subject.predict(network, encoded, windows)
-            lines.append(_line(kind, partial / FILES[kind], network, subject, encoded, found, expected))
-        if not lines[1]["largest_difference"] <= TOLERANCE:
-            raise ExportError(
-                f"the exported model differs from the model by up to {lines[1]['largest_difference']:.2g}"
-            )
+        lines = [_line("torch", subject.run.folder / WEIGHTS, subject.network, subject, encoded, expected, expected)]
+        for kind in kinds:
+            network = _written(kind, subject, batch, partial)
+            lines.append(_line(kind, partial / FILES[kind], network, subject, encoded,
+                               subject.predict(network, encoded, windows), expected))  # fmt: skip
+            if kind in FULL and not lines[-1]["largest_difference"] <= TOLERANCE:
+                raise ExportError(
+                    f"the exported model differs from the model by up to {lines[-1]['largest_difference']:.2g}"
+                )
+        if not (partial / CONFIG).is_file():
+            subject.network.config.save_pretrained(partial)
+        subject.processor.save_pretrained(partial)
         summary = {
             "rows": len(subject.rows),
             "labelled": subject.labelled,
             "labels": subject.run.metrics["labels"],
             "main_metric": subject.run.metrics["main_metric"],
-            "inputs": OnnxNetwork(partial / FILES["fp32"]).names,
+            "inputs": list(batch),
             "threads": torch.get_num_threads(),
             "models": lines,
-            "versions": {name: version(name) for name in ("torch", "transformers", "onnx", "onnxruntime")},
+            "versions": {name: version(name) for name in LIBRARIES if find_spec(name)},
         }
         write_json(partial / SUMMARY, summary)
     return summary
+
+
+def _written(kind: str, subject: Subject, batch: Mapping[str, torch.Tensor], folder: Path) -> nn.Module:
+    """Write one file; what is read back from it."""
+    file = folder / FILES[kind]
+    if kind == "safetensors fp16":
+        halved = copy.deepcopy(subject.network).half()
+        halved.save_pretrained(folder)
+        return cast(nn.Module, type(halved).from_pretrained(folder, dtype="float32", use_safetensors=True).eval())
+    if kind == "torch.export":
+        write_program(subject.network, batch, file)
+        return Program(file, list(batch))
+    if kind == "fp32":
+        write_onnx(subject.network, batch, file)
+    else:
+        WRITERS[kind](folder / FILES["fp32"], file)
+    return OnnxNetwork(file)
 
 
 def check_out(out: Path, overwrite: bool) -> None:

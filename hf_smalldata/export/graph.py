@@ -1,7 +1,7 @@
-"""A trained network as ONNX files, and such a file in place of a network.
+"""A trained network as files for other places, and such a file in place of a network.
 
-The exporter is `torch.onnx` with dynamo: it takes every family here as transformers has it. The exporter by tracing is
-retired, and Optimum's (0.1) needs transformers before 5.
+ONNX is written by `torch.onnx` with dynamo: it takes every family here as transformers has it. The exporter by tracing
+is retired, and Optimum's (0.1) needs transformers before 5.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from hf_smalldata.errors import UserError, require
 
 LOGITS = "logits"
-FILES = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}  # as transformers.js names them
+FILES = {  # ONNX as transformers.js names them
+    "fp32": "model.onnx",
+    "fp16": "model_fp16.onnx",
+    "int8": "model_int8.onnx",
+    "torch.export": "model.pt2",
+    "safetensors fp16": "model.safetensors",
+}
 
 
 class _Positional(nn.Module):
@@ -56,6 +62,19 @@ class OnnxNetwork(nn.Module):
         return SimpleNamespace(logits=torch.from_numpy(self.session.run([LOGITS], given)[0]))
 
 
+class Program(nn.Module):
+    """A file of `torch.export` that is asked as a network is."""
+
+    def __init__(self, file: Path, names: list[str]) -> None:
+        super().__init__()
+        self.call, self.names = torch.export.load(file).module().forward, names  # its modes cannot be set: no submodule
+        self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # tells the device
+
+    def forward(self, **inputs: Tensor) -> Any:
+        """The model's inputs -> an output with `logits`."""
+        return SimpleNamespace(logits=self.call(*(inputs[name] for name in self.names)))
+
+
 def write_onnx(network: nn.Module, batch: Mapping[str, Tensor], file: Path) -> None:
     """A network in full precision; the number of rows, and of tokens or samples, are free.
 
@@ -79,6 +98,28 @@ def write_onnx(network: nn.Module, batch: Mapping[str, Tensor], file: Path) -> N
                 node.ClearField("metadata_props")
                 node.ClearField("doc_string")
         onnx.save(model, file)
+
+
+def write_program(network: nn.Module, batch: Mapping[str, Tensor], file: Path) -> None:
+    """A network as `torch.export` has it: for C++, ExecuTorch and AOTInductor; rows and tokens are free.
+
+    Neither rows nor paths of this machine stand in it. Torch packs it with an empty list of examples, which is a
+    pickle: it is not for the Hub.
+
+    Args:
+        network: on the CPU.
+        batch: as for ONNX.
+        file: to write.
+    """
+    free = tuple(_free(tensor) for tensor in batch.values())
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(
+            _Positional(network, list(batch)).eval(), tuple(batch.values()), dynamic_shapes=(free,), strict=False
+        )
+        program.example_inputs = None  # rows of the user
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)
+        torch.export.save(program, file)
 
 
 def write_half(source: Path, file: Path) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from hf_smalldata import bundle, pipeline
 from hf_smalldata.errors import UserError
 from hf_smalldata.export import compare, graph
 from hf_smalldata.export.compare import ExportError, Subject, export
+from hf_smalldata.export.graph import Program
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import read_json
 from hf_smalldata.testing import tiny_audio_model
@@ -49,7 +52,7 @@ def lines(told) -> dict[str, dict]:
                                       "audio-classification", "sequence-classification"])  # fmt: skip
 def test_a_model_of_each_modality_does_the_same_in_full_precision(modality, trained, tmp_path):
     run = trained(modality)
-    told = export(Subject.of(run), tmp_path / "onnx", [])
+    told = export(Subject.of(run), tmp_path / "onnx", ["fp32"])
     found = lines(told)["fp32"]
     assert found["largest_difference"] < 1e-5
     assert found["same_answer"] == 1.0
@@ -62,12 +65,12 @@ def test_a_model_of_each_modality_does_the_same_in_full_precision(modality, trai
 @pytest.mark.parametrize("kind", ["hubert", "whisper", "ast"])
 def test_audio_families_are_exported(kind, trained, tmp_path):
     run = trained("audio-classification", tiny_audio_model(tmp_path / kind, kind))
-    assert lines(export(Subject.of(run), tmp_path / "onnx", []))["fp32"]["largest_difference"] < 1e-4
+    assert lines(export(Subject.of(run), tmp_path / "onnx", ["fp32"]))["fp32"]["largest_difference"] < 1e-4
 
 
 def test_smaller_files_are_smaller_and_near_and_all_is_told(trained, tmp_path):
     run = trained("text-classification", techniques=["lora"])
-    told = export(Subject.of(run), tmp_path / "onnx", ["fp16", "int8"])
+    told = export(Subject.of(run), tmp_path / "onnx", ["fp32", "fp16", "int8"])
     found = lines(told)
     assert list(found) == ["torch", "fp32", "fp16", "int8"]
     assert max(found["fp16"]["bytes"], found["int8"]["bytes"]) < found["fp32"]["bytes"]
@@ -82,9 +85,36 @@ def test_smaller_files_are_smaller_and_near_and_all_is_told(trained, tmp_path):
     assert onnx.TensorProto.FLOAT not in weights
 
 
+@pytest.mark.parametrize("modality", ["text-classification", "image-classification", "audio-classification"])
+def test_a_program_of_torch_and_half_weights_are_the_model_too(modality, trained, tmp_path):
+    run = trained(modality)
+    found = lines(export(Subject.of(run), tmp_path / "more", ["torch.export", "safetensors fp16"]))
+    assert found["torch.export"]["largest_difference"] < 1e-6
+    assert 0 < found["safetensors fp16"]["largest_difference"] < 0.01
+    assert found["safetensors fp16"]["bytes"] < 0.6 * found["torch"]["bytes"]
+    with zipfile.ZipFile(tmp_path / "more" / "model.pt2") as archive:
+        told = b"".join(archive.read(name) for name in archive.namelist())
+    assert b"site-packages" not in told
+    assert str(tmp_path).encode() not in told
+    stock = Subject.of(run).network.from_pretrained(tmp_path / "more")
+    assert stock.dtype == torch.float16
+    assert list(stock.config.id2label.values()) == run.metrics["labels"]
+
+
+def test_a_program_takes_other_numbers_of_rows_and_tokens_than_it_was_written_with(trained, tmp_path):
+    run = trained("text-classification")
+    subject = Subject.of(run)
+    export(subject, tmp_path / "more", ["torch.export"])
+    inputs = dict(AutoTokenizer.from_pretrained(tmp_path / "more")(["the cat", "a dog saw", "sun"], padding=True,
+                                                                   return_tensors="pt"))  # fmt: skip
+    network = Program(tmp_path / "more" / "model.pt2", list(inputs))
+    with torch.no_grad():
+        torch.testing.assert_close(network(**inputs).logits, subject.network(**inputs).logits, atol=1e-5, rtol=0)
+
+
 def test_a_file_takes_any_number_and_length_of_rows_with_what_lies_beside_it(trained, tmp_path):
     run = trained("text-classification")
-    export(Subject.of(run), tmp_path / "onnx", [])
+    export(Subject.of(run), tmp_path / "onnx", ["fp32"])
     session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "model.onnx"))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "onnx")
     assert list(AutoConfig.from_pretrained(tmp_path / "onnx").id2label.values()) == run.metrics["labels"]
@@ -111,7 +141,7 @@ def test_a_model_that_differs_is_a_defect_and_nothing_is_left(trained, tmp_path,
 
     monkeypatch.setattr(compare, "write_onnx", wrong)
     with pytest.raises(ExportError, match=r"the exported model differs from the model by up to 0\."):
-        export(subject, tmp_path / "onnx", [])
+        export(subject, tmp_path / "onnx", ["fp32"])
     assert not (tmp_path / "onnx").exists()
 
 
@@ -121,8 +151,12 @@ def test_the_command_shows_a_table_and_refuses_what_it_cannot_do(command, traine
     assert code == 0
     assert "same answer" in output
     assert (run.folder / "onnx" / "model_int8.onnx").is_file()
+    code, output, _ = command("export", run.folder, "--torch", "--safetensors-fp16")
+    assert code == 0
+    assert (run.folder / "exported" / "model.pt2").is_file()
     for words, told in (
-        ([run.folder], "say into what the model is exported: --onnx"),
+        ([run.folder], "say into what the model is exported: --onnx, --torch or --safetensors-fp16"),
+        ([run.folder, "--int8"], "--int8 is of ONNX; add --onnx"),
         ([run.folder, "--onnx"], "exists; choose another folder or pass --overwrite"),
         ([run.folder, "--onnx", "--overwrite", "--out", run.folder], "is no export, so it is left alone"),
         ([tmp_path / "none", "--onnx"], "no such Run"),
