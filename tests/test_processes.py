@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
@@ -34,10 +37,10 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
-    """24 training, 9 validation and 22 test rows; no dropout, so that no draw depends on the process."""
+    """23 training rows in batches of 8, 9 validation and 22 test rows; no dropout: no draw depends on the process."""
     folder = tmp_path_factory.mktemp("processes")
     tiny_text_model(folder / "bert")
-    for name, per_class, rows in (("train", 8, 24), ("validation", 3, 9), ("test", 8, 22)):
+    for name, per_class, rows in (("train", 8, 23), ("validation", 3, 9), ("test", 8, 22)):
         table = text_rows(per_class, seed=per_class + rows).select(range(rows))
         labels = [list(TOPICS)[label] for label in table["label"]]
         pd.DataFrame({"text": table["text"], "label": labels}).to_csv(folder / f"{name}.csv", index=False)
@@ -54,16 +57,23 @@ def recipe(tmp_path_factory) -> Path:
     return file
 
 
-def in_two_processes(*words: object, cwd: Path, command: str = "train") -> subprocess.CompletedProcess[str]:
+def launched(*words: object, cwd: Path, command: str = "train") -> subprocess.Popen[str]:
     """Through `accelerate launch`, as scripts/accelerate/cpu.yaml says."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     call = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file",
-               ROOT / "scripts" / "accelerate" / "cpu.yaml", "--main_process_port", str(port), "-m", "hf_smalldata",
+            ROOT / "scripts" / "accelerate" / "cpu.yaml", "--main_process_port", str(port), "-m", "hf_smalldata",
             command, *map(str, words)]  # fmt: skip
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(call, capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=600)
+    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment,
+                            start_new_session=True)  # fmt: skip
+
+
+def in_two_processes(*words: object, cwd: Path, command: str = "train") -> subprocess.CompletedProcess[str]:
+    running = launched(*words, cwd=cwd, command=command)
+    said, wrong = running.communicate(timeout=600)
+    return subprocess.CompletedProcess(running.args, running.returncode, said, wrong)
 
 
 def scores(run: Run) -> np.ndarray:
@@ -77,7 +87,7 @@ def test_two_processes_train_the_model_that_one_trains(recipe, tmp_path):
     assert json.loads(two.part("environment.json").read_text())["processes"] == 2
     one = pipeline.train(Recipe.read(recipe), tmp_path / "one")
     assert json.loads(one.part("environment.json").read_text())["processes"] == 1
-    assert two.metrics["rows"] == {"train": 24, "pool": 24, "validation": 9, "test": 22}
+    assert two.metrics["rows"] == {"train": 23, "pool": 23, "validation": 9, "test": 22}
     assert two.metrics["runs"][0]["steps"] == one.metrics["runs"][0]["steps"] == 12
     assert len(two.predictions) == two.predictions["id"].nunique() == 22
     assert list(two.predictions["id"]) == list(one.predictions["id"])
@@ -169,7 +179,7 @@ def test_two_processes_ask_one_teacher_and_learn_from_the_rows_that_one_process_
     a, b = (run.metrics["runs"][0] for run in (one, two))
     assert a["techniques"]["language_model"] == b["techniques"]["language_model"]
     assert a["techniques"]["language_model"]["dropped"]["disagree"] > 0
-    assert a["train_rows"] == b["train_rows"] > 24
+    assert a["train_rows"] == b["train_rows"] > 23
 
 
 def test_of_two_processes_one_says_what_is_wrong(command, monkeypatch):
@@ -190,6 +200,46 @@ def test_a_batch_that_two_processes_cannot_share_is_one_error(recipe, tmp_path):
     assert said == ["error: train.per_device_train_batch_size: 7 rows cannot be shared evenly over 2 processes; use a "
                     "multiple of 2"]  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "setting", ["per_device_train_batch_size=64", "gradient_accumulation_steps=2", "per_device_train_batch_size=22"]
+)
+def test_data_smaller_than_a_batch_accumulated_steps_and_a_last_batch_of_one_row_are_the_same_too(
+    setting, recipe, tmp_path
+):
+    more = [f"train.{setting}"]
+    done = in_two_processes(recipe, *more, "--output", tmp_path / "two", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = pipeline.train(Recipe.read(recipe, more), tmp_path / "one"), Run.open(tmp_path / "two")
+    assert two.metrics["runs"][0]["steps"] == one.metrics["runs"][0]["steps"]
+    np.testing.assert_allclose(scores(two), scores(one), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_killed_process_ends_the_others_and_one_process_goes_on_from_the_checkpoint(victim, recipe, tmp_path):
+    more = ["train.save_strategy=epoch", "train.num_train_epochs=60"]
+    running = launched(recipe, *more, "--output", tmp_path / "out", cwd=tmp_path)
+    until, ranks = time.monotonic() + 300, list[int]()
+    while len(ranks) < 2 or not any(tmp_path.rglob("checkpoint-*/trainer_state.json")):
+        assert running.poll() is None, "ended before it was killed"
+        assert time.monotonic() < until
+        ranks = sorted(each.pid for each in psutil.Process(running.pid).children(recursive=True)
+                       if "hf_smalldata" in " ".join(each.cmdline()))  # fmt: skip
+        time.sleep(0.1)
+    by_rank = {int(psutil.Process(pid).environ()["RANK"]): pid for pid in ranks}
+    os.kill(by_rank[victim], signal.SIGKILL)
+    _, wrong = running.communicate(timeout=120)  # the other one does not wait for it for ever
+    assert running.returncode != 0
+    assert "SIGKILL" in wrong
+    assert not any(psutil.pid_exists(pid) for pid in ranks)
+    assert not (tmp_path / "out").exists()
+    again = pipeline.train(Recipe.read(recipe, more), tmp_path / "out", resume=True)
+    whole = pipeline.train(Recipe.read(recipe, more), tmp_path / "whole")
+    assert again.metrics["runs"][0]["steps"] == whole.metrics["runs"][0]["steps"] == 180
+    np.testing.assert_allclose(scores(again), scores(whole), atol=1e-3)
 
 
 @pytest.mark.parametrize(("processes", "validates", "refused"), [(1, True, False), (2, False, False), (2, True, True)])

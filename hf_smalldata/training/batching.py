@@ -74,7 +74,9 @@ class EncodedRows(Dataset[Features]):
         if self.riders is not None:
             self.riders.draw(epoch, self.lengths)
 
-    def __getitem__(self, index: int) -> Features:
+    def __getitem__(self, index: int | None) -> Features:
+        if index is None:  # a place of a batch that no row takes
+            return {}
         item: Features = {"label": self.labels[index]}
         if not self.prefix_alone:
             item |= self._drawn(index) if self.augment else self.features[index]
@@ -114,7 +116,8 @@ def collator(
 ) -> Callable[[Sequence[Features]], Batch]:
     """Features with labels -> a batch; `labels` are targets (B, C) or (B, T, C), `prefix` cached states (B, T, d).
 
-    What rides beside the rows becomes a batch within the batch: `batch["unlabelled"]`.
+    Places that no row takes are left out. What rides beside the rows becomes a batch within the batch:
+    `batch["unlabelled"]`.
 
     Args:
         task: of the rows.
@@ -126,7 +129,8 @@ def collator(
     own = ("label", "prefix", *VIEWS)
     multiple = (GPU_MULTIPLE if torch.cuda.is_available() else 1) if multiple is None else multiple
 
-    def collate(items: Sequence[Features]) -> Batch:
+    def collate(places: Sequence[Features]) -> Batch:
+        items = [item for item in places if item]
         inputs = [{name: value for name, value in item.items() if name not in own} for item in items]
         batch = task.collate(inputs, processor) if inputs[0] else {}
         if "prefix" in items[0]:
@@ -157,25 +161,27 @@ def padded(batch: Batch, processor: Any, multiple: int) -> Batch:
     }  # fmt: skip
 
 
-class LikeLengths(Sampler[int]):
+class LikeLengths(Sampler[int | None]):
     """Random order in which neighbours, and so the rows of a batch, are of like length: less padding to compute.
 
     Lengths are jittered before sorting, so that batches differ from epoch to epoch; the order of batches is random and
-    the incomplete batch comes last. The same on every process.
+    the incomplete batch comes last. The same on every process; where several share a batch, the incomplete one has
+    places without a row (None), so that each of them has its share of the rows.
     """
 
-    def __init__(self, rows: EncodedRows, batch_size: int, seed: int, jitter: float = 0.2) -> None:
+    def __init__(self, rows: EncodedRows, batch_size: int, seed: int, jitter: float = 0.2, processes: int = 1) -> None:
         self.rows, self.batch_size, self.seed, self.jitter, self.epoch = rows, batch_size, seed, jitter, 0
+        self.processes = processes
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) if self.processes == 1 else -(-len(self.rows) // self.batch_size) * self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the data loader; passed on to the rows, which draw anew as well."""
         self.epoch = epoch
         self.rows.set_epoch(epoch)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[int | None]:
         rng = np.random.default_rng([self.seed, self.epoch])
         lengths = np.asarray(self.rows.lengths, dtype=float) * (1 + self.jitter * rng.uniform(-1, 1, len(self.rows)))
         order = rng.permutation(len(lengths))
@@ -185,7 +191,27 @@ class LikeLengths(Sampler[int]):
         last = order[spare : spare + len(order) - whole]
         batches = np.delete(order, np.arange(spare, spare + len(last))).reshape(-1, self.batch_size)
         yield from rng.permutation(batches).ravel().tolist()
-        yield from last.tolist()
+        if len(last):
+            yield from last.tolist() if self.processes == 1 else shared(last, self.batch_size, self.processes)
+
+
+def shared(last: np.ndarray, size: int, processes: int) -> list[int | None]:
+    """The places of an incomplete batch, of which each process has an equal number, the first of them the first.
+
+    Where there are fewer rows than processes, each has all of them, or as many as its places: the mean of their
+    gradients is that of the rows.
+
+    Args:
+        last: rows (L,), L below `size`.
+        size: places, a multiple of `processes`.
+        processes: that share them.
+    """
+    places = size // processes
+    if len(last) >= processes:
+        parts = np.array_split(last, processes)
+    else:
+        parts = [np.roll(last, -at)[:places] for at in range(processes)]
+    return [at for part in parts for at in (*part.tolist(), *[None] * (places - len(part)))]
 
 
 def by_length(rows: EncodedRows, most: int, tokens: int | None = None) -> list[list[int]]:

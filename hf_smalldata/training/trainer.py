@@ -86,9 +86,11 @@ class SmallDataTrainer(Trainer):
             for technique in self.on_loss:
                 parts = technique.loss_terms(parts)
         loss = parts.over(self._weight(parts.weight.sum(), model.training))
-        if model.training:
+        if model.training and self.penalties:
+            rows = torch.tensor(float(len(batch["labels"])), device=loss.device)
+            share = rows / self._weight(rows, shared=True)
             for technique in self.penalties:
-                loss = loss + technique.penalty(model, batch, outputs)
+                loss = loss + share * technique.penalty(model, batch, outputs)
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
     def _weight(self, own: Tensor, shared: bool) -> Tensor:
@@ -138,9 +140,9 @@ class SmallDataTrainer(Trainer):
         usual = lengths.square().mean().div(lengths.mean())
         return [rows[int(at)] for at in (lengths - usual).abs().argsort()[: self.args.train_batch_size]]
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int | None]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        return LikeLengths(rows, self.args.train_batch_size, self.args.seed)
+        return LikeLengths(rows, self.args.train_batch_size, self.args.seed, processes=self.args.world_size)
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 
 from hf_smalldata.technique import Technique
 from hf_smalldata.testing import text_rows
-from hf_smalldata.training.batching import EncodedRows, LikeLengths, by_length, collator
+from hf_smalldata.training.batching import EncodedRows, LikeLengths, by_length, collator, shared
 
 PROBLEM = "single_label_classification"
 ROWS = 50
@@ -55,6 +55,30 @@ def test_the_incomplete_batch_is_of_any_length_and_comes_last(many):
     lasts = [lengths[order_of(many, epoch=epoch)[48:]].mean() for epoch in range(20)]
     assert min(lasts) < np.quantile(lengths, 0.3)
     assert max(lasts) > np.quantile(lengths, 0.7)
+
+
+@pytest.mark.parametrize(("size", "processes"), [(8, 2), (32, 4), (64, 2)])
+def test_processes_share_the_incomplete_batch_evenly(many, size, processes):
+    sampler, alone = LikeLengths(many, size, 0, processes=processes), order_of(many, size=size)
+    order = list(sampler)
+    assert len(order) == len(sampler) == -(-ROWS // size) * size
+    assert [at for at in order if at is not None] == alone
+    parts = np.array(order[-size:], dtype=float).reshape(processes, -1)
+    counts = (~np.isnan(parts)).sum(1)
+    assert max(counts) - min(counts) <= 1
+
+
+def test_of_fewer_rows_than_processes_each_has_all_that_it_has_places_for():
+    assert shared(np.array([5]), 4, 2) == [5, None, 5, None]
+    assert [sorted(part) for part in np.reshape(shared(np.array([5, 6]), 6, 3), (3, 2)).tolist()] == [[5, 6]] * 3
+    assert shared(np.array([5, 6]), 3, 3) == [5, 6, 5]
+
+
+def test_places_without_a_row_are_left_out_of_the_batch(text, many):
+    collate = collator(text.task, text.processor, 3, PROBLEM)
+    with_gaps, without = (collate([many[at] for at in places]) for places in ([0, 4, None], [0, 4]))
+    for name, values in without.items():
+        torch.testing.assert_close(with_gaps[name], values)
 
 
 def test_batches_do_not_come_by_length(many):
