@@ -29,6 +29,8 @@ from hf_smalldata.study.workbench import Files, Workbench
 Done = tuple[Cell, Files | UserError]
 Executor = Callable[[Workbench, Sequence[Cell]], Iterator[Done]]
 
+RETRIES = 3  # of a Run whose Ray worker died
+
 _bench: Workbench  # of a worker process
 
 
@@ -84,8 +86,11 @@ def on_ray(jobs: int | None, address: str | None) -> Executor:
         jobs: actors at a time; default: one for each GPU, or for each node where there is none.
         address: of a running cluster, such as `auto` or `ray://head:10001`; None starts Ray on this machine.
 
+    A worker that dies is started again, here or on another node, and the Run that it had is made anew; Runs that were
+    done are not.
+
     Raises:
-        UserError: Ray is not installed, or no cluster answers.
+        UserError: Ray is not installed, no cluster answers, or workers die again and again.
     """
 
     def execute(bench: Workbench, cells: Sequence[Cell]) -> Iterator[Done]:
@@ -100,9 +105,15 @@ def on_ray(jobs: int | None, address: str | None) -> Executor:
             gpus, nodes = int(there.get("GPU", 0)), len(ray.nodes())
             count = min(jobs or gpus or nodes, len(cells))
             cores = max(1, int(there["CPU"]) // max(count, 1))
-            actor = ray.remote(num_cpus=cores, num_gpus=gpus / count if gpus else 0)(_Remote)
+            lives = {"max_restarts": -1, "max_task_retries": RETRIES}
+            actor = ray.remote(num_cpus=cores, num_gpus=gpus / count if gpus else 0, **lives)(_Remote)
             pool = pools.ActorPool([actor.remote(bench, cores) for _ in range(count)])
             yield from pool.map_unordered(lambda made, cell: made.run.remote(cell), cells)
+        except ray.exceptions.RayActorError as error:
+            raise UserError(
+                f"Ray workers died {RETRIES + 1} times in one Run, most likely for want of memory; Runs that are done "
+                "are kept, and the same command goes on (with fewer at a time: --jobs)"
+            ) from error
         finally:
             ray.shutdown()
 
