@@ -38,7 +38,8 @@ import transformers
 from transformers.utils import logging
 logging.set_verbosity_error()
 logging.disable_progress_bar()
-task, auto_class, part, folder, inputs, arguments, output = sys.argv[1:]
+task, auto_class, part, folder, inputs, arguments, output, trusted = sys.argv[1:]
+trusts = {"trust_remote_code": trusted == "trusted"}
 rows = json.load(open(inputs, encoding="utf-8"))
 if rows and str(rows[0]).endswith(".npy"):
     import numpy
@@ -46,17 +47,18 @@ if rows and str(rows[0]).endswith(".npy"):
 if os.path.exists(os.path.join(folder, "adapter_config.json")):
     from peft import PeftConfig, PeftModel
     base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    config = transformers.AutoConfig.from_pretrained(folder)
-    model = getattr(transformers, auto_class).from_pretrained(base, config=config, ignore_mismatched_sizes=True)
+    config = transformers.AutoConfig.from_pretrained(folder, **trusts)
+    auto = getattr(transformers, auto_class)
+    model = auto.from_pretrained(base, config=config, ignore_mismatched_sizes=True, **trusts)
     model = PeftModel.from_pretrained(model, folder)
     # Networks that pad as TensorFlow does ask a convolution for its stride, which peft's layer does not tell.
     model = model.merge_and_unload() if getattr(config, "tf_padding", False) else model.get_base_model()
     processors = {"tokenizer": "AutoTokenizer", "image_processor": "AutoImageProcessor",
                   "feature_extractor": "AutoFeatureExtractor"}
-    processor = getattr(transformers, processors[part]).from_pretrained(folder)
+    processor = getattr(transformers, processors[part]).from_pretrained(folder, **trusts)
     classify = transformers.pipeline(task, model=model, **{part: processor})
 else:
-    classify = transformers.pipeline(task, model=folder)
+    classify = transformers.pipeline(task, model=folder, **trusts)
 scores = [classify(row, **json.loads(arguments)) for row in rows]
 assert "hf_smalldata" not in sys.modules
 json.dump(scores, open(output, "w", encoding="utf-8"), default=float)
@@ -138,8 +140,9 @@ def _merged(model: PeftModel) -> Any:
 
 
 def prove(
-    folder: Path, task: Task, processor: Any, rows: Dataset, expected: Predictions, labels: Sequence[str]
-) -> float:
+    folder: Path, task: Task, processor: Any, rows: Dataset, expected: Predictions, labels: Sequence[str],
+    trusts: bool = False,
+) -> float:  # fmt: skip
     """Load the folder by `pipeline(...)` in a fresh process and compare what it makes of rows. The largest difference.
 
     Args:
@@ -149,6 +152,7 @@ def prove(
         rows: some rows, none longer than the model takes.
         expected: our predictions for them.
         labels: C names; () for regression.
+        trusts: whether the model's own code may run, as the recipe's `trust_remote_code` says.
 
     Raises:
         ReloadError: it does not load, or differs by more than 1e-4.
@@ -162,7 +166,7 @@ def prove(
         (place / "in.json").write_text(json.dumps(inputs), encoding="utf-8")
         command = [sys.executable, "-I", "-c", CHECK, task.pipeline_tag, task.model_class, task.processor_argument,
                    str(folder.resolve()), str(place / "in.json"), json.dumps(all_scores(task, labels)),
-                   str(place / "out.json")]  # fmt: skip
+                   str(place / "out.json"), "trusted" if trusts else ""]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=name)
         if done.returncode != 0:
             raise ReloadError(f"{folder} does not load with transformers.pipeline:\n{done.stderr[-2000:]}")

@@ -225,6 +225,11 @@ def _told(spec: ModelSpec) -> Iterator[None]:
                 "they are not loaded: convert them with AutoModel.from_pretrained(…).save_pretrained(folder) in a "
                 "place you trust"
             ) from error
+        if "custom code" in text and not spec.trust_remote_code:
+            raise UserError(
+                f"model.name: {spec.name} brings code of its own, which is not run; where you have read it and trust "
+                "it, set model.trust_remote_code: true"
+            ) from error
         if Path(spec.name).expanduser().is_dir() or spec.name.startswith("bundled/"):
             raise UserError(f"model.name: {spec.name} could not be loaded: {text}") from error
         if "gated repo" in text:
