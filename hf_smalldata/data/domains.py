@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Value, concatenate_datasets
 
-from hf_smalldata.data.bundled import is_bundled
 from hf_smalldata.data.columns import find_input
 from hf_smalldata.data.files import read_lines
 from hf_smalldata.data.load import LABEL_FEATURES, Splits, load
@@ -159,7 +158,7 @@ def table_of(source: str, spec: DataSpec, kind: Kind, sources: int = 1) -> Table
         return Table(str(path), ids, {kind: [str(file) for file in files]}, origin=path.resolve())
     if path.suffix.lower() == ".txt" and path.is_file() and not modality.of_text:
         raise UserError(f"data.unlabelled: {path} holds texts, and the task reads {kind}s; name a file of these")
-    if share is not None and not is_bundled(source):
+    if share is not None:
         return draw_rows(source, share, spec)
     if path.suffix.lower() == ".txt" and path.is_file():
         return read_lines(path, spec.encoding)

@@ -67,9 +67,18 @@ def read(source: str, spec: DataSpec, kind: Kind, alone: bool = False) -> Tables
         return {"train": replace(files.read_table(path, spec, kind), origin=path.resolve())}
     if path.is_dir():
         return _read_folder(path, spec, kind, alone)
-    if _looks_like_path(source):
-        raise UserError(_no_such_file(path))
+    check_not_a_path(source)
     return hub.read_hub(source, spec.config, spec.revision)
+
+
+def check_not_a_path(source: str) -> None:
+    """Of what is no file or folder here: it may be a Hub id.
+
+    Raises:
+        UserError: it is a path, and nothing is there.
+    """
+    if _looks_like_path(source):
+        raise UserError(_no_such_file(Path(source).expanduser()))
 
 
 def _of_split(value: str, whole: Mapping[str, Table], spec: DataSpec, kind: Kind) -> Table | None:

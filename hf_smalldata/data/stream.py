@@ -19,8 +19,10 @@ from datasets import Dataset, IterableDataset
 from datasets.utils import logging as datasets_logging
 from tqdm.auto import tqdm
 
+from hf_smalldata.data.bundled import is_bundled
 from hf_smalldata.data.delimited import given_delimiter
 from hf_smalldata.data.hub import stream_hub
+from hf_smalldata.data.source import check_not_a_path
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.table import Table, table_of_dataset
 from hf_smalldata.errors import UserError, listed
@@ -43,7 +45,11 @@ def draw_rows(source: str, count: int, spec: DataSpec) -> Table:
         UserError: files of several kinds or of one that cannot be read in parts, or a broken file.
     """
     path = Path(source).expanduser()
+    if is_bundled(source):
+        raise UserError(f"data.unlabelled_rows: {source} is small; leave unlabelled_rows out")
     files = _files(path) if path.exists() else []
+    if not files:
+        check_not_a_path(source)
     where = path.name if files else source
     try:
         with _quiet():

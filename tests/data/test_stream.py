@@ -112,5 +112,9 @@ def test_what_cannot_be_read_in_parts_is_one_error(tmp_path):
             draw_rows(str(tmp_path / name), 4, spec())
     with pytest.raises(UserError, match=r"'nobody/nothing' is no file .* taken for a Hub data set"):
         draw_rows("nobody/nothing", 4, spec())
+    with pytest.raises(UserError, match=r"no such file or folder: .*shards.none\.parquet"):
+        draw_rows(str(folder / "none.parquet"), 4, spec())
+    with pytest.raises(UserError, match="bundled/bbc-news is small; leave unlabelled_rows out"):
+        draw_rows("bundled/bbc-news", 4, spec())
     with pytest.raises(ValidationError, match="unlabelled_rows"):
         spec(unlabelled="rest", unlabelled_rows=4)
