@@ -35,6 +35,7 @@ from hf_smalldata.run import OURS, Run, check_output, environment, writing
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Predictions, Task
 from hf_smalldata.training.arguments import training_arguments
+from hf_smalldata.training.energy import metered
 from hf_smalldata.training.tracking import Tracking
 from hf_smalldata.whole import alone
 
@@ -84,11 +85,12 @@ def train(
         facts: list[dict[str, Any]] = []
         for seed, rows in draws.items():
             fitting = replace(shared, tracking=Tracking(place.name, f"seed {seed}", folders.run / OURS / "tracker"))
-            learnt = fitting.learn(rows, seed)
+            with metered(main) as energy:
+                learnt = fitting.learn(rows, seed)
             logger.info("seed %d: trained in %.0f s, now judged by %d test rows", seed, learnt.facts["train_seconds"],
                         len(test_rows(data)))  # fmt: skip
             predicted[seed] = fitting.predict(learnt.model, test_rows(data))
-            facts.append(learnt.facts)
+            facts.append({**learnt.facts, **energy})
             if len(facts) == 1:
                 proof = rows_to_prove(learnt.model, fitting, test_rows(data), predicted[seed])
                 if state.is_main_process:

@@ -17,7 +17,7 @@ from hf_smalldata.data.columns import Columns, find_columns
 from hf_smalldata.data.modality import Kind, Modality, Read, get_modality
 from hf_smalldata.data.source import read_sources
 from hf_smalldata.data.spec import DataSpec, ProblemType
-from hf_smalldata.data.table import Table, is_missing, tables_of_objects
+from hf_smalldata.data.table import Table, check_characters, is_missing, tables_of_objects
 from hf_smalldata.errors import UserError, listed
 
 LABEL_FEATURES = {
@@ -76,6 +76,9 @@ def load(spec: DataSpec, kind: Kind, problem_type_override: ProblemType | None =
     warnings = [warning for table in tables.values() for warning in table.warnings]
     columns = find_columns(tables, spec, kind)
     spec = modality.settled(spec, [table.columns[columns.input] for table in tables.values()])
+    for table in tables.values():
+        for name in (*columns.labels, *([columns.group] if columns.group is not None else [])):
+            check_characters(table.where, name, table.ids, table.columns[name])
     cells = {split: label_cells(table, columns, spec, kind) for split, table in tables.items()}
     kept: dict[str, list[int]] = {}
     for split, table in list(tables.items()):

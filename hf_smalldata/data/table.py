@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Image, IterableDat
 
 from hf_smalldata.errors import UserError, listed
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
 SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
@@ -60,6 +62,33 @@ def is_missing(cell: object) -> bool:
     if cell is None or cell is pd.NA or cell is pd.NaT:
         return True
     return isinstance(cell, (float, np.floating)) and bool(np.isnan(cell))
+
+
+def check_characters(where: str, column: str, ids: Sequence[str], cells: Iterable[Any]) -> None:
+    r"""No cell holds half of a character, such as the \ud800 that JSON can spell and no file can hold.
+
+    Args:
+        where: as messages call the table.
+        column: its name.
+        ids: of the rows.
+        cells: of these rows; texts, lists and objects of texts, or anything else.
+
+    Raises:
+        UserError: some do.
+    """
+    torn = [row_id for row_id, cell in zip(ids, cells, strict=True) if _is_torn(cell)]
+    if torn:
+        raise UserError(
+            f"{where}: '{column}' holds halves of characters (\\ud800 to \\udfff) in {listed(torn)}; mend it"
+        )
+
+
+def _is_torn(cell: object) -> bool:
+    if isinstance(cell, str):
+        return _SURROGATES.search(cell) is not None
+    if isinstance(cell, Mapping):
+        return any(_is_torn(part) for both in cell.items() for part in both)
+    return isinstance(cell, (list, tuple)) and any(_is_torn(part) for part in cell)
 
 
 def first_of(problems: Sequence[str], most: int = 20) -> list[str]:

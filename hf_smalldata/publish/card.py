@@ -124,6 +124,8 @@ def _cost(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
              f"at most {size(metrics['peak_memory_bytes'])} of memory"]  # fmt: skip
     peaks = [each["peak_gpu_bytes"] for each in runs if each.get("peak_gpu_bytes") is not None]
     parts += [f"{size(max(peaks))} of GPU memory"] if peaks else []
+    energy = [each["energy_kwh"] for each in runs if "energy_kwh" in each]
+    parts += [f"{sum(energy):.2g} kWh in all (codecarbon)"] if energy else []
     where = ", ".join(environment["gpus"]) or plural(environment["cpu_cores"], "CPU core")
     return f"{'; '.join(parts)}; on {where}, {environment['date']}"
 

@@ -143,6 +143,22 @@ def test_halves_of_characters_are_refused(tmp_path):
     assert "a.jsonl:0" in message
 
 
+@pytest.mark.parametrize(("name", "kind", "content", "told"), [
+    ("label.jsonl", "text", '{"text": "a", "label": "x\\ud800"}\n{"text": "b", "label": "y"}\n', "'label'"),
+    ("shop.jsonl", "text", '{"text": "a", "label": 1, "shop": "\\ud800"}\n{"text": "b", "label": 2, "shop": "c"}\n',
+     "'shop'"),
+    ("words.csv", "tokens", 'tokens,tags\n"[""we""]","[""O""]"\n"[""a\\ud800""]","[""B-A""]"\n', "'tokens'"),
+    ("tags.csv", "tokens", 'tokens,tags\n"[""we""]","[""O""]"\n"[""a""]","[""B-A\\ud800""]"\n', "'tags'"),
+    ("spans.jsonl", "tokens", '{"text": "Ann", "spans": [{"start": 0, "end": 3, "label": "x\\ud800"}]}\n' * 2,
+     "'spans'"),
+])  # fmt: skip
+def test_halves_of_characters_are_refused_wherever_they_stand(name, kind, content, told, tmp_path):
+    (tmp_path / name).write_text(content)
+    group = "shop" if "shop" in content else None
+    with pytest.raises(UserError, match=rf"{told} holds halves of characters .*\d; mend it"):
+        load(DataSpec(train=str(tmp_path / name), group=group), kind)
+
+
 def test_a_missing_column_lists_those_found_and_the_nearest(tmp_path):
     message = error_of(tmp_path, "a.csv", GOOD, input_column="txt", label_column="labell", group="patient")
     assert "3 problems in a.csv" in message

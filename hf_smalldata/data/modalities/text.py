@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +13,8 @@ from hf_smalldata.data.modality import Modality, Read
 from hf_smalldata.data.similar import Pair
 from hf_smalldata.data.similar_texts import similar_texts
 from hf_smalldata.data.spec import DataSpec
-from hf_smalldata.data.table import Table, is_missing
+from hf_smalldata.data.table import Table, check_characters, is_missing
 from hf_smalldata.errors import UserError, listed
-
-_SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can write half a character; nothing else can
 
 
 class Texts(Modality):
@@ -78,11 +75,7 @@ def texts(table: Table, column: str, rows: Sequence[int]) -> list[str]:
     if strange:
         raise UserError(f"{table.where}: expected texts in column '{column}', found {listed(sorted(strange))}")
     found = ["" if is_missing(cells[row]) else str(cells[row]) for row in rows]
-    torn = [table.ids[row] for row, text in zip(rows, found, strict=True) if _SURROGATES.search(text)]
-    if torn:
-        raise UserError(
-            f"{table.where}: '{column}' holds halves of characters (\\ud800 to \\udfff) in {listed(torn)}; mend it"
-        )
+    check_characters(table.where, column, [table.ids[row] for row in rows], found)
     return found
 
 

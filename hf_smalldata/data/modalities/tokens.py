@@ -15,7 +15,7 @@ from hf_smalldata.data.modality import Modality, Read
 from hf_smalldata.data.similar import Pair
 from hf_smalldata.data.similar_texts import similar_texts
 from hf_smalldata.data.spec import DataSpec
-from hf_smalldata.data.table import Table
+from hf_smalldata.data.table import Table, check_characters
 from hf_smalldata.errors import UserError, listed
 
 ROW = Features({"text": Value("string"), "tokens": List(Value("string")), "starts": List(Value("int64"))})
@@ -53,6 +53,7 @@ class Tokens(Modality):
         ]
         if empty:
             raise UserError(f"{table.where}: empty words in {listed(empty)}; take them and their tags out")
+        check_characters(table.where, column, [table.ids[row] for row in rows], words)
         return _rows_of_words(words), []
 
     def given(self, values: Sequence[Any], spec: DataSpec) -> Dataset:
@@ -79,6 +80,8 @@ class Tokens(Modality):
         """A tag a word, as indices of O, B-a, I-a, B-b, …; every scheme of tags, or spans, is read to IOB2."""
         parsed = {split: _lists(each, inputs[split]["id"][:], f"{split} rows, '{column}'")
                   for split, each in cells.items()}  # fmt: skip
+        for split, each in parsed.items():
+            check_characters(f"{split} rows", column, inputs[split]["id"][:], each)
         as_spans = any(
             isinstance(one, (Mapping, list, tuple)) for each in parsed.values() for cell in each for one in cell
         )
