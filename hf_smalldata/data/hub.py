@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import datasets
@@ -56,17 +57,17 @@ def _asked(name: str) -> Iterator[None]:
     if not _is_cached(name) and (offline or not _hub_answers()):
         raise UserError(_unreachable(name, "HF_HUB_OFFLINE is set" if offline else "there is no network"))
     try:
-        with _quiet_retries():
+        with quiet(hub_logging, logging.ERROR):  # each retry logs a warning
             yield
     except datasets.exceptions.DatasetNotFoundError as error:
         raise UserError(
-            f"'{name}' is no file or folder here and no public data set of the Hub ({_first_line(error)}); "
+            f"'{name}' is no file or folder here and no public data set of the Hub ({first_line(error)}); "
             "check the spelling, or log in with `hf auth login` if it is private"
         ) from error
     except (OSError, ValueError, RuntimeError) as error:  # what load_dataset raises of network, configuration, scripts
         if isinstance(error, ConnectionError):
-            raise UserError(_unreachable(name, _first_line(error))) from error
-        raise UserError(f"could not load '{name}' from the Hub: {_first_line(error)}; see data.config") from error
+            raise UserError(_unreachable(name, first_line(error))) from error
+        raise UserError(f"could not load '{name}' from the Hub: {first_line(error)}; see data.config") from error
 
 
 def _unreachable(name: str, why: str) -> str:
@@ -76,7 +77,8 @@ def _unreachable(name: str, why: str) -> str:
     )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Of what an error says, or its kind where it says nothing."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
@@ -98,11 +100,11 @@ def _hub_answers() -> bool:
 
 
 @contextmanager
-def _quiet_retries() -> Iterator[None]:
-    """Each retry logs a warning: the one error at the end says it."""
-    level = hub_logging.get_verbosity()
-    hub_logging.set_verbosity(logging.ERROR)
+def quiet(logs: Any, level: int) -> Iterator[None]:
+    """Within: a library, by its own `utils.logging`, says nothing below a level. The one error at the end says it."""
+    before = logs.get_verbosity()
+    logs.set_verbosity(level)
     try:
         yield
     finally:
-        hub_logging.set_verbosity(level)
+        logs.set_verbosity(before)

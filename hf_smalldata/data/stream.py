@@ -7,8 +7,6 @@ by row; of a Hub data set, which would have to be fetched whole for that, the sh
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +19,7 @@ from tqdm.auto import tqdm
 
 from hf_smalldata.data.bundled import is_bundled
 from hf_smalldata.data.delimited import given_delimiter
-from hf_smalldata.data.hub import stream_hub
+from hf_smalldata.data.hub import first_line, quiet, stream_hub
 from hf_smalldata.data.source import check_not_a_path
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.table import Table, table_of_dataset
@@ -52,11 +50,11 @@ def draw_rows(source: str, count: int, spec: DataSpec) -> Table:
         check_not_a_path(source)
     where = path.name if files else source
     try:
-        with _quiet():
+        with quiet(datasets_logging, logging.CRITICAL):  # it logs what it then raises
             stream = _of_files(files, spec) if files else _of_the_hub(source, count, spec)
             rows, places, total = _evenly(stream, count, np.random.default_rng(spec.split_seed))
     except (OSError, ValueError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
-        raise UserError(f"data.unlabelled: {source} cannot be read: {_first_line(error)}") from error
+        raise UserError(f"data.unlabelled: {source} cannot be read: {first_line(error)}") from error
     if not len(rows):
         raise UserError(f"data.unlabelled: {source} holds no rows")
     logger.info("%s: drew %s of %s unlabelled rows", where, f"{len(rows):,}", f"{total:,}" if files else "all")
@@ -133,18 +131,3 @@ def _of_files(files: list[Path], spec: DataSpec) -> IterableDataset:
 def _of_the_hub(source: str, count: int, spec: DataSpec) -> IterableDataset:
     stream = stream_hub(source, spec.config, spec.revision)
     return stream.shuffle(seed=spec.split_seed, buffer_size=BATCH).take(count)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the lines that `datasets` logs before it raises: the error says it."""
-    level = datasets_logging.get_verbosity()
-    datasets_logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        datasets_logging.set_verbosity(level)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
