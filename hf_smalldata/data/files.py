@@ -165,8 +165,8 @@ def _kind(value: object) -> str:
 def _read_parquet(path: Path) -> Table:
     try:
         rows = Dataset(pq.read_table(path))  # keeps class names and image columns that datasets wrote in the schema
+        table = table_of_dataset(rows, path.name, path.name)  # where texts are decoded
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: expected a parquet file, found something else or a damaged one: {reason}") from error
-    table = table_of_dataset(rows, path.name, path.name)
     return Table(path.name, table.ids, table.columns, table.label_names, path.parent, table.dataset)

@@ -53,12 +53,12 @@ def draw_rows(source: str, count: int, spec: DataSpec) -> Table:
         with quiet(datasets_logging, logging.CRITICAL):  # it logs what it then raises
             stream = _of_files(files, spec) if files else _of_the_hub(source, count, spec)
             rows, places, total = _evenly(stream, count, np.random.default_rng(spec.split_seed))
+        table = table_of_dataset(rows, where, where)  # where texts are decoded
     except (OSError, ValueError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
         raise UserError(f"data.unlabelled: {source} cannot be read: {first_line(error)}") from error
     if not len(rows):
         raise UserError(f"data.unlabelled: {source} holds no rows")
     logger.info("%s: drew %s of %s unlabelled rows", where, f"{len(rows):,}", f"{total:,}" if files else "all")
-    table = table_of_dataset(rows, where, where)
     return Table(where, [f"{where}:{place}" for place in places], table.columns, table.label_names,
                  path.parent if path.is_file() else path if files else None, table.dataset)  # fmt: skip
 

@@ -6,12 +6,16 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from hf_smalldata.data.load import load
 from hf_smalldata.data.spec import DataSpec
+from hf_smalldata.data.stream import draw_rows
 from hf_smalldata.errors import UserError
 
 GOOD = "text,label\ngood,pos\nbad,neg\n"
@@ -135,6 +139,15 @@ def test_broken_jsonl_lines_are_all_named(tmp_path):
 
 def test_a_damaged_parquet_file_is_refused(tmp_path):
     assert "expected a parquet file" in error_of(tmp_path, "a.parquet", b"PAR1 nothing of the kind")
+
+
+def test_a_parquet_file_whose_texts_are_damaged_is_refused(tmp_path):
+    texts = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 2, 4], dtype=np.int32)), pa.py_buffer(b"ab\xffd"))
+    pq.write_table(pa.table({"text": texts, "label": ["x", "y"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: expected a parquet file, found .* a damaged one: .*utf-8"):
+        load(DataSpec(train=str(tmp_path / "a.parquet")), "text")
+    with pytest.raises(UserError, match=r"a\.parquet cannot be read: .*utf-8"):
+        draw_rows(str(tmp_path / "a.parquet"), 2, DataSpec(train="labelled.csv"))
 
 
 def test_halves_of_characters_are_refused(tmp_path):
