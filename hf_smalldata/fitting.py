@@ -40,6 +40,7 @@ from hf_smalldata.training.compact_embedding import compact_embedding
 from hf_smalldata.training.kept import Kept
 from hf_smalldata.training.predict import predict_logits
 from hf_smalldata.training.prefix_cache import NOTHING_FROZEN, inputs_change, prefix_cache
+from hf_smalldata.training.selection import CRITERIA, LAST, selects, some
 from hf_smalldata.training.tracking import Tracking, tracked
 from hf_smalldata.training.trainer import SmallDataTrainer
 from hf_smalldata.training.unlabelled import riders
@@ -123,15 +124,16 @@ class Fitting:
         hook_seconds = time.perf_counter() - begun
         audit_labels(rows, context)
         found, beside = context.facts, riders(recipe.techniques, context)
+        tellers = self._tellers(context)
         del context  # and with it the models that techniques had it fit
         collate = collator(task, processor, self.width, data.problem_type)
         given, rows = rows, task.cut(rows, processor)
         own = self.kept.features(rows, task, processor) if given is drawn else None  # made rows have no lasting id
         train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start, own, beside)
-        validation = None if data.validation is None else self._encoded(task.cut(data.validation, processor))
+        judges = None if tellers is None else self._encoded(task.cut(tellers, processor))
         off = inputs_change(recipe.techniques)
-        cacheable = [] if off else [part for part in (train_rows, validation) if part is not None]
-        logger.info("seed %d: training on %d rows", seed, len(rows))
+        cacheable = [] if off else [part for part in (train_rows, judges) if part is not None]
+        logger.info("seed %d: training on %d rows; the weights kept are those of %s", seed, len(rows), self.weights_of)
         started = time.perf_counter()
         with (
             compact_embedding(model, cacheable) as compact,
@@ -147,9 +149,9 @@ class Fitting:
                 class_weights=class_weights(rows, recipe.data.class_weights, data.labels, data.problem_type),
                 data_collator=collate,
                 train_dataset=train_rows,
-                eval_dataset=validation,
-                compute_metrics=None if validation is None else partial(self._scores, validation),
-                callbacks=self._keep_best() if validation is not None else [],
+                eval_dataset=judges,
+                compute_metrics=None if judges is None else partial(self._scores, judges),
+                callbacks=self._keep_best() if judges is not None else [],
             )
             if arguments.num_train_epochs > 0 or arguments.max_steps > 0:
                 trainer.train(resume_from_checkpoint=self._checkpoint(work / "checkpoints"))
@@ -161,6 +163,7 @@ class Fitting:
             "learning_rate": arguments.learning_rate,
             "train_seconds": round(seconds, 2),
             "epochs": round(float(trainer.state.epoch or 0), 2),
+            **({"weights_of": self.weights_of} if trainer.state.global_step else {}),
             "steps": trainer.state.global_step,
             "parameters": sum(size for size, _ in sizes),
             "trained_parameters": sum(size for size, learns in sizes if learns),
@@ -236,13 +239,18 @@ class Fitting:
         """Outputs of the model: C, or 1 for regression."""
         return max(len(self.data.labels), 1)
 
+    @property
+    def weights_of(self) -> str:
+        """The epoch whose weights are kept."""
+        return selects(self.recipe.train["select_by"], self.data.validation)
+
     def _encoded(self, rows: Dataset) -> EncodedRows:
         """Rows of the data set as they are, encoded once."""
         features = self.kept.features(rows, self.task, self.processor)
         return EncodedRows(rows, self.task, self.processor, features=features)
 
     def _arguments(self, folder: Path, start: int, more: Mapping[str, Any]) -> TrainingArguments:
-        evaluates = self.data.validation is not None and self.recipe.train["eval_strategy"] == "no"
+        evaluates = self.weights_of != LAST and self.recipe.train["eval_strategy"] == "no"
         given = {**self.recipe.train, **({"eval_strategy": "epoch"} if evaluates else {}), **more}
         if given["learning_rate"] == "auto":
             given["learning_rate"] = learning_rate_of(load_config(self.task.model_class, self.recipe.model))
@@ -269,18 +277,30 @@ class Fitting:
 
         return fit
 
+    def _tellers(self, ctx: Context) -> Dataset | None:
+        """Rows that tell the best epoch: validation rows, or unlabelled ones by `train.select_by`."""
+        if self.recipe.train["select_by"] not in CRITERIA:
+            return self.data.validation
+        assert ctx.unlabelled is not None  # the recipe was refused without them
+        return with_labels(some(ctx.unlabelled, ctx.seed), self.data.labels, self.data.problem_type)
+
     def _keep_best(self) -> list[KeepBest]:
         train = self.recipe.train
-        metric = train.get("metric_for_best_model") or MAIN_METRIC[self.data.problem_type]
-        given = train.get("greater_is_better")
-        better = greater_is_better(metric) if given is None else given
+        if train["select_by"] in CRITERIA:
+            metric, better = train["select_by"], train["select_by"] == "mutual_information"
+        else:
+            metric = train.get("metric_for_best_model") or MAIN_METRIC[self.data.problem_type]
+            given = train.get("greater_is_better")
+            better = greater_is_better(metric) if given is None else given
         return [KeepBest(metric, better, train["early_stopping_patience"], train["early_stopping_threshold"])]
 
     def _scores(self, rows: EncodedRows, result: Any) -> dict[str, float]:
-        """Metrics of validation rows (the windows of long ones) during training; the Trainer keeps their order."""
+        """Of rows that tell the best epoch (windows of long ones) during training; the Trainer keeps their order."""
         problem, logits = self.data.problem_type, np.asarray(result.predictions)
         chosen = [self.task.select(one, features) for one, features in zip(logits, rows.features, strict=True)]
         scores = self._probabilities(stacked(chosen))
+        if (select_by := self.recipe.train["select_by"]) in CRITERIA:
+            return {select_by: CRITERIA[select_by](scores)}
         return score(scores[:, 0] if problem == "regression" else scores, rows.raw_labels, problem)
 
     def _collapsed(self, model: nn.Module, drawn: Dataset) -> bool:

@@ -36,6 +36,7 @@ from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Predictions, Task
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.energy import metered
+from hf_smalldata.training.selection import LAST, selects
 from hf_smalldata.training.tracking import Tracking
 from hf_smalldata.whole import alone
 
@@ -70,7 +71,7 @@ def train(
     arguments = training_arguments(recipe.train, place, seed=recipe.seeds[0])  # joins the other processes
     task, state = get_task(recipe.task), PartialState()
     data = read_rows(recipe, task, objects)
-    check_processes(arguments, data)
+    check_processes(arguments, recipe, data)
     draws = {seed: draw_for(data, recipe.data, seed) for seed in recipe.seeds}
     for warning in data.warnings:
         logger.warning(warning)
@@ -145,7 +146,12 @@ def check_rows(recipe: Recipe, data: Splits) -> None:
     """
     metric, known = recipe.train.get("metric_for_best_model"), metric_names(data.problem_type)
     weights = recipe.data.class_weights
-    if recipe.train["early_stopping_patience"] is not None and data.validation is None:
+    select_by = recipe.train["select_by"]
+    if select_by != "validation" and data.problem_type != "single_label_classification":
+        raise UserError(f"train.select_by: {select_by} is of rows with one class each, not for {data.problem_type}; "
+                        "leave it out, and set data.validation")  # fmt: skip
+    by_validation = select_by == "validation"
+    if recipe.train["early_stopping_patience"] is not None and by_validation and data.validation is None:
         raise UserError("train.early_stopping_patience: there are no validation rows; set data.validation or "
                         "data.validation_fraction")  # fmt: skip
     if metric is not None and metric not in known:
@@ -163,9 +169,10 @@ def default_output(recipe: Recipe) -> Path:
     return Path("runs") / (Path(source).stem or "run")
 
 
-def check_processes(arguments: TrainingArguments, data: Splits) -> None:
+def check_processes(arguments: TrainingArguments, recipe: Recipe, data: Splits) -> None:
     """A batch of the Trainer is shared out over the processes, so its size must divide by their number."""
-    names = ["per_device_train_batch_size", *(["per_device_eval_batch_size"] if data.validation is not None else [])]
+    evaluates = selects(recipe.train["select_by"], data.validation) != LAST
+    names = ["per_device_train_batch_size", *(["per_device_eval_batch_size"] if evaluates else [])]
     for name in names:
         size, count = getattr(arguments, name), arguments.world_size
         if size % count:

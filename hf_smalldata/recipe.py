@@ -248,16 +248,21 @@ def _setting(kind: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, It
 
 
 def _validation(train: Mapping[str, Any], data: DataSpec | None) -> list[str]:
-    """Settings that only make sense with validation rows, and the metric that they watch."""
+    """Settings that only make sense with rows that tell the best epoch, and what they watch."""
     problems = []
     metric = train.get("metric_for_best_model")
     known = sorted({name for problem_type in MAIN_METRIC for name in metric_names(problem_type)})
     if metric is not None and metric not in known:
         problems.append(f"train.metric_for_best_model: unknown metric '{metric}'{did_you_mean(metric, known)}")
     none = data is not None and data.train is not None and not data.validation and not data.validation_fraction
-    if none and train.get("early_stopping_patience") is not None:
+    by_validation = train.get("select_by", "validation") == "validation"
+    if none and by_validation and train.get("early_stopping_patience") is not None:
         problems.append("train.early_stopping_patience: needs validation rows; set data.validation or "
                         "data.validation_fraction")  # fmt: skip
+    if not by_validation and metric is not None:
+        problems.append(f"train.metric_for_best_model: train.select_by is {train['select_by']}; leave one of them out")
+    if not by_validation and data is not None and not data.unlabelled:
+        problems.append(f"train.select_by: {train['select_by']} is that of unlabelled rows; set data.unlabelled")
     return problems
 
 

@@ -25,6 +25,7 @@ from hf_smalldata.run import Run
 from hf_smalldata.tasks import get_task
 from hf_smalldata.technique import Technique
 from hf_smalldata.testing import TOPICS, text_rows, tiny_text_model
+from hf_smalldata.training.selection import CRITERIA
 
 TASK = "text-classification"
 
@@ -160,6 +161,44 @@ def test_early_stopping_ends_training_and_restores_the_best_epoch(train, monkeyp
     assert run.metrics["runs"][0]["epochs"] == len(Watched.seen)
     assert validation_loss(run) == pytest.approx(Watched.seen[best], abs=1e-4)
     assert Watched.seen[-1] > Watched.seen[best] + 1e-3
+
+
+@pytest.mark.parametrize(("criterion", "best_of"), [("entropy", min), ("mutual_information", max)])
+def test_unlabelled_rows_tell_the_best_epoch(train, tmp_path, criterion, best_of, caplog, monkeypatch):
+    monkeypatch.setattr(Fitting, "_collapsed", lambda *_: False)
+    texts = [f"{text} again" for text in text_rows(8, seed=9)["text"]]
+    asked = tmp_path / "asked.csv"
+    pd.DataFrame({"text": texts}).to_csv(asked, index=False)
+    caplog.set_level("INFO")
+
+    class Answers(TrainerCallback):
+        def on_evaluate(self, args, state, control, metrics, **kwargs):
+            seen.append(metrics[f"eval_{criterion}"])
+
+    class Looked(Own):
+        def callbacks(self):
+            return [Answers()]
+
+    seen, settings = [], {"learning_rate": 3e-2, "num_train_epochs": 8, "max_grad_norm": 0.0, "select_by": criterion}
+    run = train(techniques=[Looked()], unlabelled=str(asked), validation_fraction=0.2, train=settings)
+    classify = transformers.pipeline(TASK, model=str(run.folder))
+    answers = [{one["label"]: one["score"] for one in answer} for answer in classify(texts, top_k=None)]
+    scores = np.array([[answer[name] for name in TOPICS] for answer in answers])
+    assert CRITERIA[criterion](scores) == pytest.approx(best_of(seen), abs=1e-4)
+    assert len(seen) == 8
+    assert best_of(seen) != seen[-1]
+    words = f"the epoch with the best {criterion.replace('_', ' ')} on unlabelled rows"
+    assert words in run.metrics["runs"][0]["weights_of"]
+    assert words in (run.folder / "README.md").read_text()
+    assert words in caplog.text
+
+
+def test_entropy_tells_nothing_of_rows_that_have_no_one_class(train, tmp_path):
+    table = pd.DataFrame({"text": [f"row {at}" for at in range(30)], "label": np.linspace(0, 1, 30)})
+    asked = tmp_path / "asked.csv"
+    pd.DataFrame({"text": [f"other {at}" for at in range(20)]}).to_csv(asked, index=False)
+    with pytest.raises(UserError, match=r"select_by: entropy is of rows with one class each, not for regression"):
+        train(objects={"train": table}, unlabelled=str(asked), train={"select_by": "entropy"})
 
 
 original = Recipe.to_yaml

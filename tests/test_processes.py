@@ -248,7 +248,7 @@ def test_validation_batches_must_be_shared_evenly_as_well(processes, validates, 
     data = Splits(rows, rows if validates else None, rows, tuple(TOPICS), "single_label_classification")
     arguments = SimpleNamespace(per_device_train_batch_size=8, per_device_eval_batch_size=7, world_size=processes)
     with pytest.raises(UserError, match="per_device_eval_batch_size: 7 rows") if refused else nullcontext():
-        pipeline.check_processes(arguments, data)
+        pipeline.check_processes(arguments, SimpleNamespace(train={"select_by": "validation"}), data)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "scripts" / "accelerate").glob("*.yaml")), ids=lambda file: file.stem)

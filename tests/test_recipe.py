@@ -249,6 +249,17 @@ def test_early_stopping_asks_for_validation_rows():
     assert parse(train=patient)  # `name` may bring validation rows
 
 
+def test_what_unlabelled_rows_tell_asks_for_them():
+    told = {"select_by": "entropy"}
+    assert problem(train=told) == "train.select_by: entropy is that of unlabelled rows; set data.unlabelled"
+    data = {"train": "a.csv", "unlabelled": "b.csv"}
+    assert parse(data=data, train={**told, "early_stopping_patience": 2})  # needs no validation rows
+    assert problem(data=data, train={**told, "metric_for_best_model": "log_loss"}) == (
+        "train.metric_for_best_model: train.select_by is entropy; leave one of them out"
+    )
+    assert "'validation', 'entropy' or 'mutual_information'" in problem(train={"select_by": "luck"})
+
+
 def test_budgets_exclude_each_other():
     data = {"name": "rows", "labels_per_class": 2, "fraction": 0.5}
     assert problem(data=data) == "data: give `labels_per_class` or `fraction`, not both"

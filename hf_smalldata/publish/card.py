@@ -69,6 +69,7 @@ def model_card(
         beside={name: metrics["rows"][name] for name in ("unlabelled", "source") if name in metrics["rows"]},
         unproven=any((found["over_rows_and_seeds"]["low"] or 0) <= 0 for found in metrics["versus"].values()),
         weakest=_weakest(metrics.get("per_class") or {}),
+        epoch=f", of {epoch}" if (epoch := metrics["runs"][0].get("weights_of")) else "",
         difference=f"{max(metrics['runs'][0]['reload'].values()):.1e}",
         study=_below(study_markdown({**study, "notes": []})) if study else "",
         digest=run.rows["digest"],

@@ -71,7 +71,7 @@ class Workbench:
         """
         recipe, data, state = self.plan.recipe(cell), self.data(cell), PartialState()
         task, rows = get_task(recipe.task), draw_for(data, recipe.data, cell.seed)
-        check_processes(training_arguments(recipe.train, self.work, cell.seed), data)
+        check_processes(training_arguments(recipe.train, self.work, cell.seed), recipe, data)
         work = self.work / key_of(recipe, data, rows, cell)[:12]
         work.mkdir(parents=True, exist_ok=True)
         recipe, processor, kept = self._model(recipe, data)

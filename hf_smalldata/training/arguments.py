@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
 from hf_smalldata.errors import did_you_mean
+from hf_smalldata.training.selection import Selection
 
 # What differs from the Trainer's own defaults, and why.
 DEFAULTS: dict[str, Any] = {
@@ -22,14 +23,14 @@ DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.01,
     "per_device_eval_batch_size": 64,
     "save_strategy": "no",  # the best weights are kept in memory
-    "eval_strategy": "no",  # becomes "epoch" where there are validation rows
+    "eval_strategy": "no",  # becomes "epoch" where something tells the best epoch
     "logging_strategy": "no",
     "report_to": "none",
 }
 BASE_RATE, BASE_WIDTH = 5e-5, 768  # full fine-tuning of BERT-base and the like
 HIGHEST_RATE, OTHER_RATE = 5e-4, 1e-4
 
-OURS: dict[str, Any] = {"early_stopping_patience": None, "early_stopping_threshold": 0.0}
+OURS: dict[str, Any] = {"early_stopping_patience": None, "early_stopping_threshold": 0.0, "select_by": "validation"}
 
 # Names of earlier transformers releases -> what to write now.
 RETIRED: dict[str, str] = {
@@ -72,6 +73,7 @@ def settings() -> dict[str, Any]:
         "learning_rate": float | Literal["auto"],
         "early_stopping_patience": int | None,
         "early_stopping_threshold": float,
+        "select_by": Selection,
     }
 
 
