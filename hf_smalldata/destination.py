@@ -26,3 +26,9 @@ class PublishSpec(BaseModel):
         if "/" not in repo:
             raise ValueError("expected owner/name, such as me/reviews")
         return repo
+
+
+def public_name(name: str) -> str:
+    """A Hub id or bundled name as it is; of a path only the last part."""
+    local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    return name.rstrip("/").rsplit("/", 1)[-1] if local else name

@@ -101,6 +101,7 @@ def train(
         if state.is_main_process:
             outcome = Outcome(recipe, data, draws, predicted, facts, others)
             write_run(folders.run, place.name, recipe, data, draws, outcome.measure(), outcome.predictions())
+            keep_provenance(folders.work, folders.run / OURS)
         state.wait_for_everyone()
     state.wait_for_everyone()
     return Run(place)
@@ -202,6 +203,13 @@ def save_and_prove(
         str(made.relative_to(folder)): bundle.prove(made, task, processor, rows, expected, labels, trusts)
         for made in bundle.save(model, processor, folder)
     }
+
+
+def keep_provenance(work: Path, folder: Path) -> None:
+    """The lines that keepers wrote of made rows, of all seeds, in one file; none where nothing was made."""
+    found = [file.read_text(encoding="utf-8") for file in sorted(work.glob("seed-*/*.jsonl"))]
+    if found:
+        (folder / "provenance.jsonl").write_text("".join(found), encoding="utf-8")
 
 
 def write_run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hf_smalldata.destination import public_name
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.technique import Technique
 
@@ -21,12 +22,6 @@ def public_recipe(recipe: Recipe) -> Recipe:
     model = recipe.model.model_copy(update={"name": public_name(recipe.model.name)})
     techniques = tuple(_public_technique(each) for each in recipe.techniques)
     return recipe.model_copy(update={"data": data, "model": model, "techniques": techniques, "publish": None})
-
-
-def public_name(name: str) -> str:
-    """A Hub id or bundled name as it is; of a path only the last part."""
-    local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    return name.rstrip("/").rsplit("/", 1)[-1] if local else name
 
 
 def hub_names(recipe: Recipe) -> list[str]:

@@ -15,12 +15,13 @@ from hf_smalldata import report
 from hf_smalldata.data.load import Splits, load
 from hf_smalldata.data.modality import modality_of
 from hf_smalldata.data.rows import contents
+from hf_smalldata.destination import public_name
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.diagnosis import diagnose
 from hf_smalldata.evaluation.metrics import metric_names
-from hf_smalldata.evaluation.report import made_rows, verdict
+from hf_smalldata.evaluation.report import disclosed, made_rows, verdict
 from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, from_table
-from hf_smalldata.public import public_name, public_recipe
+from hf_smalldata.public import public_recipe
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import OURS, Run, read_json
 from hf_smalldata.tasks import get_task
@@ -132,7 +133,7 @@ def content_of(
         },
         "calibration": metrics.get("calibration"),
         "label_errors": metrics.get("label_errors"),
-        "notes": [*metrics.get("notes", []), *made_rows(metrics)],
+        "notes": [*metrics.get("notes", []), *made_rows(metrics), *disclosed(metrics)],
         "environment": environment,
         "recipes": {title: public_recipe(recipe).to_yaml()},
     }  # fmt: skip

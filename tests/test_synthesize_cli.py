@@ -94,6 +94,8 @@ def test_texts_are_written_with_where_they_come_from_and_how_good_they_are(synth
     assert 3 <= len(rows) <= 9
     assert all(row["source"] == "language_model" and row["label"] in ("animals", "food", "weather") for row in rows)
     assert all(line["prompt"] == line["label"] for line in known)
+    assert len({line["checkpoint"] for line in known}) == 1
+    assert "/" not in known[0]["checkpoint"]  # the last part of a folder's path
     quality = json.loads((out / "quality.json").read_text(encoding="utf-8"))
     assert quality["test_rows"] == 9
     assert set(quality["made"]) - set(quality["real"]) == {"copies of training rows", "agreement of the teacher"}

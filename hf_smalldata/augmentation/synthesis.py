@@ -18,12 +18,12 @@ from hf_smalldata.augmentation.pictures import contact_sheet, listening_folder
 from hf_smalldata.augmentation.rows import FILES, Variants
 from hf_smalldata.data.sample import draw_for
 from hf_smalldata.data.strata import named
+from hf_smalldata.destination import public_name
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.evaluation import synthetic
 from hf_smalldata.fitting import Fitting
 from hf_smalldata.outcome import test_rows
 from hf_smalldata.pipeline import read_rows
-from hf_smalldata.public import public_name
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import write_json
 from hf_smalldata.tasks import get_task
@@ -146,11 +146,10 @@ def measured(
             )} if single else {}),
             **(_of_texts(rows["text"][:]) if "text" in rows.column_names else {}),
         }  # fmt: skip
-    before = {
-        "copies of training rows": np.mean([line["dropped"] == "copies" for line in provenance]),
-        "agreement of the teacher": np.mean([line["agreement"] for line in provenance]),
-    }
-    values["made"] |= before
+    values["made"]["copies of training rows"] = np.mean([line["dropped"] == "copies" for line in provenance])
+    agreed = [line["agreement"] for line in provenance if line["agreement"] is not None]
+    if agreed:
+        values["made"]["agreement of the teacher"] = np.mean(agreed)
     return {
         "features": f"{public_name(ctx.model.name)} as pretrained",
         "test_rows": len(some),

@@ -27,6 +27,7 @@ from hf_smalldata.errors import Problems, UserError, did_you_mean, listed
 
 REST = "rest"  # as a source of unlabelled rows: the training rows that are not drawn
 FEWEST = 8  # unlabelled rows that tell anything of their domain
+TRANSDUCTIVE = "these are results of transductive learning"  # how a note of them ends
 
 
 def with_domains(splits: Splits, spec: DataSpec, kind: Kind) -> Splits:
@@ -73,7 +74,7 @@ def _without_judges(name: str, rows: Dataset | None, splits: Splits, spec: DataS
         both = [at for at, tie in enumerate(mine) if tie in theirs]
         found = f"{len(both)} of {len(rows)} {name} rows are {split} rows"
         if both and name == "unlabelled" and spec.transductive:
-            said.append(f"{found}, without their labels: these are results of transductive learning")
+            said.append(f"{found}, without their labels: {TRANSDUCTIVE}")
         elif both and (getattr(spec, split) is not None or spec.name is not None):
             ways = "" if name == "source" else ", or say data.transductive: true, which the card then tells"
             shown = listed(rows.select(both)["id"][:], 5)
@@ -193,6 +194,8 @@ def _labelled(splits: Splits, spec: DataSpec, kind: Kind) -> tuple[Dataset, list
             raise UserError(f"data.source: labels of {source} must be those of the target in their order, as rows have "
                             f"several; found {listed(found.labels)}, expected {listed(splits.labels)}")  # fmt: skip
         names = rows["group"][:] if spec.domain is not None else [domain] * len(rows)
+        if splits.problem_type == "single_label_classification":
+            warnings += _one_class(names, rows["label"][:], splits.labels)
         ids = [f"source/{domain}/{row_id}" for row_id in rows["id"][:]]
         gone = [name for name in ("id", "group") if name in rows.column_names]
         parts.append(_with_domain(rows.remove_columns(gone), ids, names))
@@ -236,3 +239,11 @@ def named(sources: str | Sequence[str]) -> list[tuple[str, str]]:
 def _with_domain(rows: Dataset, ids: Sequence[str], domains: Sequence[str]) -> Dataset:
     told = rows.add_column("id", list(ids), feature=Value("string"))
     return told.add_column("domain", list(domains), feature=Value("string"))
+
+
+def _one_class(domains: Sequence[str], labels: Sequence[int], names: tuple[str, ...]) -> list[str]:
+    """A warning for each domain whose rows are all of one class."""
+    found = {domain: {label for one, label in zip(domains, labels, strict=True) if one == domain}
+             for domain in dict.fromkeys(domains)}  # fmt: skip
+    return [f"source: all rows of domain {domain} are {names[next(iter(own))]}: what tells the domain tells the class"
+            for domain, own in found.items() if len(own) == 1 < len(names)]  # fmt: skip

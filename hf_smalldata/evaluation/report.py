@@ -44,12 +44,18 @@ def made_rows(metrics: Mapping[str, Any]) -> list[str]:
     """
     found = metrics["runs"][0].get("techniques") or {}
     return [
-        f"{name} made {each['made']} rows, of which {each['kept']} were learnt from, "
+        f"{name}{_by(each)} made {each['made']} rows, of which {each['kept']} were learnt from, "
         f"{100 * each['share_of_training_rows']:.0f} % of all training rows; left out: "
         + (", ".join(f"{count} {reason}" for reason, count in each["dropped"].items() if count) or "none")
         for name, each in found.items()
         if "share_of_training_rows" in each
     ]
+
+
+def disclosed(metrics: Mapping[str, Any]) -> list[str]:
+    """One sentence for each technique of the first seed that did what a reader has to know."""
+    found = metrics["runs"][0].get("techniques") or {}
+    return [f"{name} {each['disclosed']}" for name, each in found.items() if each.get("disclosed")]
 
 
 def verdict(interval: Mapping[str, float | None]) -> str:
@@ -93,3 +99,7 @@ def show(interval: Mapping[str, float | None], sign: bool = False) -> str:
     if interval["low"] is None or interval["high"] is None:
         return value
     return f"{value} [{form.format(interval['low'])}, {form.format(interval['high'])}]"
+
+
+def _by(facts: Mapping[str, Any]) -> str:
+    return f" ({facts['generator']})" if "generator" in facts else ""

@@ -12,9 +12,10 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData, constants
 from jinja2 import Environment, StrictUndefined, Template
 
-from hf_smalldata.destination import PublishSpec
-from hf_smalldata.evaluation.report import made_rows, markdown, show
-from hf_smalldata.public import public_name, public_recipe
+from hf_smalldata.data.domains import TRANSDUCTIVE
+from hf_smalldata.destination import PublishSpec, public_name
+from hf_smalldata.evaluation.report import disclosed, made_rows, markdown, show
+from hf_smalldata.public import public_recipe
 from hf_smalldata.publish.licence import base_card
 from hf_smalldata.publish.metadata import metadata
 from hf_smalldata.recipe import Recipe
@@ -66,6 +67,9 @@ def model_card(
         results=markdown({**metrics, "model": model}),
         calibration=_calibration(metrics.get("calibration")),
         made=made_rows(metrics),
+        disclosed=disclosed(metrics),
+        transductive=[note for note in metrics.get("notes", ()) if note.endswith(TRANSDUCTIVE)],
+        own_test=recipe.data.test is not None and "judged_by" not in metrics,
         beside={name: metrics["rows"][name] for name in ("unlabelled", "source") if name in metrics["rows"]},
         unproven=any((found["over_rows_and_seeds"]["low"] or 0) <= 0 for found in metrics["versus"].values()),
         weakest=_weakest(metrics.get("per_class") or {}),

@@ -7,10 +7,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_smalldata.destination import PublishSpec
+from hf_smalldata.destination import PublishSpec, public_name
 from hf_smalldata.evaluation.report import TITLES
 from hf_smalldata.evaluation.summary import MODEL
-from hf_smalldata.public import public_name
 from hf_smalldata.publish.licence import language_of, licence_of
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.tasks import get_task

@@ -11,9 +11,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard, constants
 
-from hf_smalldata.destination import PublishSpec
+from hf_smalldata.destination import PublishSpec, public_name
 from hf_smalldata.errors import Problems, UserError, listed
-from hf_smalldata.public import public_name, public_recipe
+from hf_smalldata.public import public_recipe
 from hf_smalldata.publish.card import model_card, recipe_of
 from hf_smalldata.publish.lint import lint
 from hf_smalldata.run import OURS, Run, read_json

@@ -12,6 +12,7 @@ import pandas as pd
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.rows import contents
 from hf_smalldata.data.strata import class_counts
+from hf_smalldata.destination import public_name
 from hf_smalldata.evaluation.calibration import calibrate
 from hf_smalldata.evaluation.curve import forecast, learning_curve
 from hf_smalldata.evaluation.diagnosis import diagnose
@@ -20,7 +21,7 @@ from hf_smalldata.evaluation.label_errors import label_errors
 from hf_smalldata.evaluation.metrics import greater_is_better, metric_names
 from hf_smalldata.evaluation.report import show
 from hf_smalldata.evaluation.summary import MODEL, ROW_SCORE, plain
-from hf_smalldata.public import public_name, public_recipe
+from hf_smalldata.public import public_recipe
 from hf_smalldata.reporting import shown_ids
 from hf_smalldata.run import environment
 from hf_smalldata.study.judged import Judged

@@ -142,6 +142,13 @@ def test_several_sources_and_their_domains(target, write):
     assert read(**target, source=[one, two], domain="shop").source["domain"][:] == ["f"] * 4 + ["b"] * 4
 
 
+def test_a_domain_of_one_class_is_told(target, write):
+    rows = [*reviews(6, "film", shop="f"), *reviews(4, "book", ("pos",), shop="b")]
+    said = "source: all rows of domain b are pos: what tells the domain tells the class"
+    assert said in read(**target, source=write("both.jsonl", rows), domain="shop").warnings
+    assert said not in read(**target, source=write("all.jsonl", rows)).warnings
+
+
 def test_labels_that_do_not_match_are_refused_with_both_lists(target, write):
     other = write("other.jsonl", reviews(6, "other", ("negative", "pos")))
     with pytest.raises(UserError, match=r"labels negative, pos; the target has neg, pos.*set data.source_labels"):

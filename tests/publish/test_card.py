@@ -8,9 +8,10 @@ from importlib.resources import files
 import pytest
 from huggingface_hub import ModelCard
 
+from hf_smalldata.data.domains import TRANSDUCTIVE
 from hf_smalldata.destination import PublishSpec
 from hf_smalldata.errors import UserError
-from hf_smalldata.publish.card import model_card
+from hf_smalldata.publish.card import model_card, recipe_of
 from hf_smalldata.publish.licence import language_of, licence_of
 from hf_smalldata.publish.lint import lint
 from hf_smalldata.run import read_json, write_json
@@ -82,6 +83,30 @@ def test_classes_rows_made_rows_and_split_are_told(run):
     assert run.rows["digest"]["test"] in text
     assert "Most likely to fail" in text
     assert "torch 2." in text
+
+
+def test_what_made_rows_and_what_else_was_done_are_named(run):
+    metrics = run.metrics
+    facts = {"generator": "me/writer", "made": 4, "kept": 3, "share_of_training_rows": 0.5, "dropped": {}}
+    metrics["runs"][0]["techniques"] = {"language_model": facts, "pseudo_labels": {"disclosed": "had no effect: why"}}
+    write_json(run.part("metrics.json"), metrics)
+    text = model_card(run, SPEC).text.replace("\\", "")
+    assert "language_model (me/writer) made 4 rows" in text
+    assert "\n- pseudo_labels had no effect: why.\n" in text
+
+
+def test_where_the_rows_that_judge_come_from_is_told(run):
+    assert "test rows of the same source as those" in model_card(run, SPEC).text
+    recipe = recipe_of(run)
+    told = recipe.model_copy(update={"data": recipe.data.model_copy(update={"test": "theirs.csv"})})
+    assert "rows of a test set of its own" in model_card(run, SPEC, recipe=told).text
+
+
+def test_transductive_learning_is_told(run):
+    assert "transductive learning" not in model_card(run, SPEC).text
+    said = f"3 of 40 unlabelled rows are test rows, without their labels: {TRANSDUCTIVE}"
+    write_json(run.part("metrics.json"), {**run.metrics, "notes": [*run.metrics["notes"], said]})
+    assert f"- {said}." in model_card(run, SPEC).text
 
 
 def test_a_studys_verdicts_stand_on_the_card(run):

@@ -119,6 +119,7 @@ def test_a_checkpoint_without_such_a_head_gets_one_that_learns_alone_at_first(se
     network = ContinuedPretraining(epochs=1, batch_size=1, learning_rate=1e-2).model(sequence.network(), context)
     assert "has no head that fills in words; it gets a new one" in caplog.text
     assert context.facts["continued_pretraining"]["new_head"] is True
+    assert "had no head that fills words in" in context.facts["continued_pretraining"]["disclosed"]
     changed = {name for name, tensor in network.named_parameters() if not torch.equal(tensor, before[name])}
     assert "bert.encoder.layer.0.output.dense.weight" in changed
     assert not {name for name in changed if not name.startswith("bert.")}

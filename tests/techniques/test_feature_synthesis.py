@@ -109,6 +109,7 @@ def test_the_head_of_the_network_is_filled_and_what_was_chosen_is_told(image):
     network = FeatureSynthesis().model(image.network(), context)
     z, out = features_of(network, context)
     assert set(context.facts["feature_synthesis"]) >= {"penalty", "folds", "cv_accuracy"}
+    assert "features of each class, 50% of the weight" in context.facts["feature_synthesis"]["disclosed"]
     said = (z.double() @ out.layer.weight.double().T + out.layer.bias).argmax(1).tolist()
     assert said == image.rows["label"][:]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from PIL import Image
 from torch import nn
 
@@ -190,6 +190,21 @@ def test_unlabelled_images_are_learnt_from_without_a_class(image, assets, tmp_pa
     more = image.rows.remove_columns("label").select(range(5))
     Vae(**QUICK).rows(image.rows, context_of(image, tmp_path, unlabelled=more))
     assert seen[0].tolist() == [*image.rows["label"], 3, 3, 3, 3, 3]
+
+
+def test_unlabelled_images_smaller_than_what_is_made_are_left_out(image, assets, tmp_path, monkeypatch, caplog):
+    seen = []
+    fit = Vae.fit
+    monkeypatch.setattr(Vae, "fit", lambda *given: seen.append(given[3]) or fit(*given))
+    size = Vae(**QUICK).side
+    more = image.rows.remove_columns("label").select(range(5))
+    small = more.map(lambda row: {"image": open_image(row["image"]).resize((size, size - 1 - int(row["id"][-1]) % 2))})
+    mixed = concatenate_datasets([more, small.cast(more.features)])
+    Vae(**QUICK).rows(image.rows, context_of(image, tmp_path, unlabelled=mixed))
+    assert seen[0].tolist() == [*image.rows["label"], 3, 3, 3, 3, 3]
+    assert "vae: 5 of 10 unlabelled rows are smaller or longer than what is made, and left out" in caplog.text
+    with pytest.raises(UserError, match="vae: all 5 unlabelled rows are smaller or longer"):
+        Vae(**QUICK).rows(image.rows, context_of(image, tmp_path, unlabelled=small))
 
 
 def test_fewer_than_four_rows_of_a_class_are_too_few_and_what_still_works_is_named(image, assets, tmp_path):

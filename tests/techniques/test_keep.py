@@ -126,12 +126,16 @@ def test_what_is_known_of_each_made_row_is_written_down(text, tmp_path):
     assert all(line["nearest"] in text.rows["id"][:] and line["agreement"] == 1 for line in lines)
 
 
-def test_no_teacher_is_trained_where_none_is_asked(text):
+def test_no_teacher_is_trained_where_none_is_asked(text, tmp_path):
     def fit(rows):
         raise AssertionError("a teacher was asked")
 
-    after = kept(text.rows, written(text), replace(text.context(), fit=fit), Keep(agreement=0), "writer")
+    after = kept(
+        text.rows, written(text), replace(text.context(), fit=fit, work_dir=tmp_path), Keep(agreement=0), "writer"
+    )
     assert len(after) == len(text.rows) + 3
+    known = [json.loads(line) for line in (tmp_path / "writer.jsonl").read_text().splitlines()]
+    assert [(line["agreement"], line["confidence"]) for line in known] == [(None, None)] * 3
 
 
 @pytest.mark.parametrize("task", ["image-classification", "audio-classification", "sequence-classification",
@@ -186,3 +190,7 @@ def test_made_rows_are_disclosed_by_card_and_report(tmp_path, kits, sources, no_
     sentence = f"again made 12 rows, of which {found['kept']} were learnt from"
     for page in ("README.md", "smalldata/report.md"):
         assert sentence in (run.folder / page).read_text(encoding="utf-8")
+    known = [json.loads(line) for line in run.part("provenance.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["source"] for line in known] == ["again"] * 12
+    assert sum(line["kept"] for line in known) == found["kept"]
+    assert {line["seed"] for line in known} == {0}

@@ -114,7 +114,10 @@ def test_a_teacher_with_one_answer_adds_nothing_and_says_so(text, caplog):
     context = context_of(text, labelled, rest, a | b, [])
     context = replace(context, fit=lambda _: lambda rows: np.tile([0.9, 0.1], (len(rows), 1)))
     assert PseudoLabels(folds=0).rows(labelled, context) is labelled
-    assert "pseudo_labels: had no effect, the teacher says of all unlabelled rows that they are left" in caplog.text
+    said = "had no effect: the teacher calls all unlabelled rows left"
+    assert f"pseudo_labels: {said}" in caplog.text
+    assert context.facts["pseudo_labels"]["disclosed"] == said
+    assert context.facts["pseudo_labels"]["rounds"] == [{"left": 20, "right": 0}]
 
 
 def test_a_teacher_that_is_sure_of_nothing_adds_nothing_and_says_so(text, caplog):
@@ -122,6 +125,13 @@ def test_a_teacher_that_is_sure_of_nothing_adds_nothing_and_says_so(text, caplog
     made = PseudoLabels(confidence=0.9999, folds=0).rows(labelled, context_of(text, labelled, rest, a | b, []))
     assert len(made) == 12
     assert "pseudo_labels: had no effect" in caplog.text
+
+
+def test_a_teacher_that_nobody_can_judge_is_told_of(text, caplog):
+    (labelled, a), (rest, b) = points(12, 0), points(40, 1, True)
+    few = labelled.select([0, *range(2, 12)]).select(range(3))
+    PseudoLabels(folds=3).rows(few, context_of(text, few, rest, a | b, []))
+    assert "the teacher is not judged, and may be worse than chance" in caplog.text
 
 
 def test_rows_without_one_class_are_refused(text):

@@ -123,7 +123,9 @@ class ContinuedPretraining(Technique):
         if strange:
             raise UserError(f"continued_pretraining: the masked language model of {ctx.model.name} is of another build "
                             f"than its classifier ({strange[0]})")  # fmt: skip
-        ctx.facts[self.name] = facts
+        new = "; its checkpoint had no head that fills words in, so it got a new one" if facts["new_head"] else ""
+        said = f"taught the network the words of {facts['texts']} texts without their labels{new}"
+        ctx.facts[self.name] = {**facts, "disclosed": said}
         return model
 
     def _texts(self, ctx: Context) -> Dataset:

@@ -79,23 +79,26 @@ class PseudoLabels(Technique):
         if ctx.unlabelled is None:
             raise UserError("pseudo_labels: there are no unlabelled rows; set data.unlabelled")
         temperature, right = self._judged(real(train), ctx)
+        facts: dict[str, Any] = {"temperature": round(temperature, 3), "right_out_of_fold": right}
         made, counts = train, list[dict[str, int]]()
         for turn in range(1, self.rounds + 1):
             values = with_temperature(ctx.fit(made)(ctx.unlabelled), temperature)
             chosen = surest(values, self.confidence, self.margin, self.share * turn / self.rounds, self.per_class)
-            said = values.argmax(1)[chosen]
-            counts.append({name: int((said == at).sum()) for at, name in enumerate(ctx.labels)})
+            found = values.argmax(1)[chosen]
+            counts.append({name: int((found == at).sum()) for at, name in enumerate(ctx.labels)})
             logger.info("pseudo_labels: round %d of %d: %d of %d rows", turn, self.rounds, len(chosen), len(values))
             if len(set(values.argmax(1).tolist())) == 1:
-                logger.warning("pseudo_labels: had no effect, the teacher says of all unlabelled rows that they are %s",
-                               ctx.labels[int(values[0].argmax())])  # fmt: skip
+                said = f"had no effect: the teacher calls all unlabelled rows {ctx.labels[int(values[0].argmax())]}"
+                logger.warning("pseudo_labels: %s", said)
+                ctx.facts[self.name] = {**facts, "rounds": counts, "disclosed": said}
                 return train
             rows = ctx.unlabelled.select(chosen.tolist())
-            labelled = [{**row, "label": int(label)} for row, label in zip(rows, said, strict=True)]
+            labelled = [{**row, "label": int(label)} for row, label in zip(rows, found, strict=True)]
             made = with_made(train, labelled, self.name) if labelled else train
         if len(made) == len(train):
-            logger.warning("pseudo_labels: had no effect, the teacher is sure of no row; lower confidence")
-        ctx.facts[self.name] = {"rounds": counts, "temperature": round(temperature, 3), "right_out_of_fold": right}
+            facts["disclosed"] = "had no effect: the teacher is sure of no row"
+            logger.warning("pseudo_labels: %s; lower confidence", facts["disclosed"])
+        ctx.facts[self.name] = {**facts, "rounds": counts}
         return made
 
     def _judged(self, train: Dataset, ctx: Context) -> tuple[float, float | None]:
@@ -103,6 +106,9 @@ class PseudoLabels(Technique):
         labels = np.asarray(train["label"][:])
         parts = dealt(labels, self.folds, ctx.seed)
         if parts is None:
+            if self.folds > 1:
+                logger.warning("pseudo_labels: the teacher is not judged, and may be worse than chance: a class has "
+                               "fewer rows than the %d folds", self.folds)  # fmt: skip
             return 1.0, None
         values = np.zeros((len(labels), len(ctx.labels)))
         for fold in range(self.folds):

@@ -33,6 +33,10 @@ class Canvas(ABC):
     shape: tuple[int, int, int]  # channels, height, width
 
     @abstractmethod
+    def holds(self, row: dict[str, Any]) -> bool:
+        """Whether a row is neither blown up nor cut to fit."""
+
+    @abstractmethod
     def tensors(self, rows: Dataset) -> Tensor:
         """Rows -> (N, *shape)."""
 
@@ -60,6 +64,10 @@ class Pictures(Canvas):
                 f"{technique}: expected images of at least {side} x {side} pixels, found smaller: {listed(small)}; "
                 f"set techniques.{technique}.side to {least} at most"
             )
+
+    def holds(self, row: dict[str, Any]) -> bool:
+        """Whether an image is as large as those that are made."""
+        return min(open_image(row["image"], row.get("window")).size) >= self.side
 
     def tensors(self, rows: Dataset) -> Tensor:
         """Rows -> (N, 3, height, width)."""
@@ -92,6 +100,10 @@ class Mels(Canvas):
         frames = max(lengths.values()) / HOP_S + 1
         self.shape = (1, BINS, _padded(math.ceil(frames)))
         self.top = max(float(self._powers(row).max()) for row in rows)
+
+    def holds(self, row: dict[str, Any]) -> bool:
+        """Whether a clip is no longer than those that are made."""
+        return sound_facts(row["audio"]).seconds <= (self.shape[2] - 1) * HOP_S
 
     def tensors(self, rows: Dataset) -> Tensor:
         """Rows -> (N, 1, bins, frames): -1 is silence, 1 the loudest of all."""

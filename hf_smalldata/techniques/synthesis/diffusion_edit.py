@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from hf_smalldata.data.images import open_image
 from hf_smalldata.data.made import real, rng_of
+from hf_smalldata.destination import public_name
 from hf_smalldata.errors import UserError
 from hf_smalldata.technique import Context, Technique
 from hf_smalldata.techniques.synthesis import concepts, editing
@@ -98,7 +99,7 @@ class DiffusionEdit(Technique):
         folder = self._folder(originals, ctx)
         with PartialState().main_process_first():
             facts = self._make(originals, ctx, folder)
-        made, flagged, name = [], 0, Path(self.checkpoint or CHECKPOINT).name
+        made, flagged, name = [], 0, public_name(self.checkpoint or CHECKPOINT)
         for row, digest, prompt in zip(originals, _digests(originals), self._prompts(originals, ctx), strict=True):
             for number in range(self.per_row):
                 file = folder / f"{digest}-{number}.png"
@@ -108,7 +109,7 @@ class DiffusionEdit(Technique):
                 redrawn = {"bytes": file.read_bytes(), "path": None}
                 made.append({"image": redrawn, "label": row["label"], "parent": row["id"], "prompt": prompt,
                              "strength": self._strength(digest, number), "checkpoint": name})  # fmt: skip
-        ctx.facts[self.name] = {"unsafe": flagged, **facts}
+        ctx.facts[self.name] = {"generator": name, "unsafe": flagged, **facts}
         return kept(train, made, ctx, self.keep, self.name)
 
     def _folder(self, originals: Dataset, ctx: Context) -> Path:

@@ -50,9 +50,12 @@ class FeatureSynthesis(Technique):
         if ctx.problem_type != "single_label_classification":
             raise UserError(f"feature_synthesis: for rows of one class each, and these are {ctx.problem_type}; use "
                             "ridge_head")  # fmt: skip
-        return fit_head(model, ctx, self.name, lambda z, targets, kin: logistic(
+        filled = fit_head(model, ctx, self.name, lambda z, targets, kin: logistic(
             z, targets, ctx.problem_type, ctx.seed, grow=lambda x, wanted: self.grown(x, wanted, ctx.seed), kin=kin
         ))  # fmt: skip
+        share = f"{self.weight:.0%} of the weight that its head learnt from"
+        ctx.facts[self.name]["disclosed"] = f"drew up to {self.per_class} features of each class, {share}"
+        return filled
 
     def grown(self, x: Array, targets: Array, seed: int) -> Rows:
         """Features (N, K) and those drawn, which together weigh N, with their targets."""

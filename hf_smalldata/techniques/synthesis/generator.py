@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from hf_smalldata.technique import Context, Technique
 from hf_smalldata.techniques.synthesis.canvas import Canvas, Mels, Pictures
 from hf_smalldata.techniques.synthesis.keep import Keep, check_rows_a_class, kept
 from hf_smalldata.techniques.synthesis.learning import Facts, digest, learnt
+
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 64  # rows that are drawn in a pass
 
@@ -76,7 +79,7 @@ class PixelGenerator(Technique):
         canvas = self.canvas(originals, ctx)
         pixels, labels = canvas.tensors(originals), torch.as_tensor(originals["label"][:])
         if ctx.unlabelled is not None:
-            more = canvas.tensors(ctx.unlabelled)
+            more = canvas.tensors(self._fitting(ctx.unlabelled, canvas))
             pixels, labels = torch.cat([pixels, more]), torch.cat([labels, torch.full((len(more),), count)])
         settings = self.model_dump(exclude=set(self.drawing))
         network, facts = learnt(
@@ -102,6 +105,17 @@ class PixelGenerator(Technique):
             for one, label, number in zip(drawn, classes, numbers, strict=True)
         ]
         return kept(train, made, ctx, self.keep, self.name)
+
+    def _fitting(self, unlabelled: Dataset, canvas: Canvas) -> Dataset:
+        """Unlabelled rows that the canvas holds."""
+        found = [at for at, row in enumerate(unlabelled) if canvas.holds(row)]
+        if not found:
+            raise UserError(f"{self.name}: all {len(unlabelled)} unlabelled rows are smaller or longer than what is "
+                            "made; take others, or leave data.unlabelled out")  # fmt: skip
+        if len(found) < len(unlabelled):
+            logger.warning("%s: %d of %d unlabelled rows are smaller or longer than what is made, and left out",
+                           self.name, len(unlabelled) - len(found), len(unlabelled))  # fmt: skip
+        return unlabelled.select(found)
 
     def canvas(self, originals: Dataset, ctx: Context) -> Canvas:
         """How rows are tensors."""

@@ -74,7 +74,7 @@ class Keep(BaseModel):
 class Judged(NamedTuple):
     """What is known of M made rows."""
 
-    agreement: Array  # (M,) share of labels that the teacher gives too; 1 where none was asked
+    agreement: Array  # (M,) share of labels that the teacher gives too; NaN where none was asked
     confidence: Array  # (M,) probability that it gives to the label; NaN where none was asked
     nearest: Array  # (M,) the most similar real row
     similarity: Array  # (M,) to that
@@ -151,7 +151,7 @@ def judge(originals: Dataset, rows: Dataset, ctx: Context, keep: Keep) -> Judged
     Cosines are those of the pretrained encoder's features about the mean of the real rows: about the origin all images
     and most texts are alike (Ethayarajh 2019, https://arxiv.org/abs/1909.00512).
     """
-    agreement, confidence = np.ones(len(rows)), np.full(len(rows), np.nan)
+    agreement, confidence = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
     if keep.asks_teacher:
         predicted = ctx.fit(originals)(rows)
         agreement, confidence = agreed(predicted, rows["label"][:], ctx.problem_type)
@@ -245,6 +245,10 @@ def _agreed(values: Array, label: Any, problem_type: ProblemType) -> tuple[float
     return float((said == given)[either].mean()) if either.any() else 1.0, float(sure.mean())
 
 
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
+
+
 def _by_class(rows: Dataset, ctx: Context) -> dict[str, int]:
     counts = np.bincount(groups_of(rows, ctx), minlength=_width(ctx)).tolist()
     return dict(zip(ctx.labels, counts, strict=True)) if len(counts) == len(ctx.labels) else {"rows": sum(counts)}
@@ -268,8 +272,7 @@ def _write_provenance(
             known = {
                 "id": ids[at], "source": technique, "label": named(labels[at], ctx.labels, ctx.problem_type),
                 "kept": reason is None, "dropped": reason,
-                "agreement": round(float(judged.agreement[at]), 4),
-                "confidence": None if np.isnan(judged.confidence[at]) else round(float(judged.confidence[at]), 4),
+                "agreement": _known(judged.agreement[at]), "confidence": _known(judged.confidence[at]),
                 "similarity": round(float(judged.similarity[at]), 4), "nearest": nearest[judged.nearest[at]],
             }  # fmt: skip
             more = {name: value for name, value in made[at].items() if name not in rows.column_names}

@@ -19,6 +19,7 @@ from huggingface_hub import cached_assets_path
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from hf_smalldata.data.made import real, rng_of
+from hf_smalldata.destination import public_name
 from hf_smalldata.errors import UserError, did_you_mean
 from hf_smalldata.tasks.pretrained import told_of
 from hf_smalldata.tasks.task import ModelSpec
@@ -76,8 +77,10 @@ class LanguageModel(Technique):
 
         lines = [Line(*each) for each in json.loads(ctx.once(f"{self.name}-{key}.json", make).read_text("utf-8"))]
         found = [forms.row(line) for line in lines]
-        made = [{**row, "prompt": line.front} for row, line in zip(found, lines, strict=True) if row is not None]
-        ctx.facts[self.name] = {"written": len(lines), "malformed": len(lines) - len(made)}
+        who = public_name(self.checkpoint or MODEL)
+        made = [{**row, "prompt": line.front, "checkpoint": who} for row, line in zip(found, lines, strict=True)
+                if row is not None]  # fmt: skip
+        ctx.facts[self.name] = {"generator": who, "written": len(lines), "malformed": len(lines) - len(made)}
         return kept(train, made, ctx, self.keep, self.name)
 
     def _forms(self, originals: Dataset, ctx: Context) -> Forms:
