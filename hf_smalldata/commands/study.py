@@ -21,6 +21,8 @@ def study(
                      "[default: the recipe's, or 5]")] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help="What did each technique bring? Leaves out one by one, and "
                       "writes gated.yaml without what did not help.")] = False,
+    sweep: Annotated[str | None, typer.Option(metavar="KEY=LIST", help="One setting at several values, e.g. "
+                     "techniques.vae.keep.ratio=0.5,1,2, beside the recipe without that technique.")] = None,
     budgets: Annotated[str | None, typer.Option(metavar="LIST", help="A learning curve: labels a class, shares, or "
                        "all, e.g. 4,8,16,all.")] = None,
     more: Annotated[int | None, typer.Option(min=1, help="Further labelled rows to forecast. [default: as many "
@@ -47,6 +49,7 @@ def study(
     from hf_smalldata.catalogue import find_recipe
     from hf_smalldata.recipe import Recipe
     from hf_smalldata.study.plan import make_plan, recipe_names
+    from hf_smalldata.study.plan import sweep as swept
 
     names = [word for word in words if "=" not in word]
     if not names:
@@ -63,6 +66,10 @@ def study(
         from hf_smalldata.study.progress import Lines, Progress, Quiet
 
         recipes = {name: Recipe.read(file, settings) for name, file in zip(recipe_names(files), files, strict=True)}
+        if sweep is not None:
+            if ablate or len(files) > 1:
+                raise UserError("--sweep: of one recipe, and without --ablate")
+            recipes = swept(files[0].stem, lambda more: Recipe.read(files[0], [*settings, *more]), sweep)
         goal = next(iter(recipes.values())).publish if refit else None
         if main and goal is not None:
             ready(goal.repo)

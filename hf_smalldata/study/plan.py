@@ -6,16 +6,20 @@ the same test rows, so the spread among draws, which is most of the spread there
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.strata import class_counts
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.recipe import Recipe
+from hf_smalldata.yaml_text import parse_yaml
 
 ALL = "all"  # the budget of every training row there is
 PLAIN = "plain"  # the recipe without any technique
@@ -138,6 +142,41 @@ def ablation(name: str, recipe: Recipe) -> dict[str, Recipe]:
     if len(techniques) > 2:  # of two, each alone is the recipe without the other
         found |= {f"only {each}": keeping(recipe, [each]) for each in techniques}
     return found
+
+
+def sweep(name: str, read: Callable[[list[str]], Recipe], setting: str) -> dict[str, Recipe]:
+    """The recipe with each value of one setting, after what they are compared with.
+
+    That is the recipe without the technique whose setting it is; for other settings the recipe as it stands.
+
+    Args:
+        name: of the recipe.
+        read: overrides -> the recipe with them.
+        setting: `key=value,value`, such as techniques.vae.keep.ratio=0.5,1,2; values are YAML.
+
+    Raises:
+        UserError: not so written, or fewer than two values.
+    """
+    key, separator, text = setting.partition("=")
+    try:
+        values = parse_yaml(f"[{text}]")
+    except yaml.YAMLError:
+        values = []
+    if not separator or len(values) < 2:
+        raise UserError("--sweep: expected a setting and two values of it or more, such as "
+                        f"techniques.vae.keep.ratio=0.5,1,2; got {setting!r}")  # fmt: skip
+    section, *rest = key.split(".")
+    shown = ".".join(rest) if section == "techniques" else key
+    found = {
+        f"{shown}={value if isinstance(value, str) else json.dumps(value)}": read([f"{key}={json.dumps(value)}"])
+        for value in values
+    }
+    if section != "techniques":
+        plain = read([])
+        return {name: plain, **{title: made for title, made in found.items() if made != plain}}
+    first = next(iter(found.values()))
+    others = [each for each in trained_by(first) if each != rest[0]]
+    return {f"without {rest[0]}": keeping(first, others), **found}
 
 
 def trained_by(recipe: Recipe) -> list[str]:

@@ -41,6 +41,17 @@ def test_settings_go_into_every_recipe(command, here):
     assert {name: made["train"]["num_train_epochs"] for name, made in recipes.items()} == {"one": 1, "two": 1}
 
 
+def test_a_sweep_compares_values_of_a_setting(command, here):
+    setting = "techniques.label_smoothing.epsilon=0.1,0.3"
+    code, output, _ = command("study", "one.yaml", "--sweep", setting, "--seeds", "0,1", "--budgets", 4, "--quiet")
+    assert code == 0
+    recipes = json.loads((here / "runs" / "study-one" / "study.json").read_text())["recipes"]
+    assert list(recipes) == ["without label_smoothing", "label_smoothing.epsilon=0.1", "label_smoothing.epsilon=0.3"]
+    compared = json.loads((here / "runs" / "study-one" / "results.json").read_text())["comparisons"]
+    assert {each["b"] for each in compared if each["kind"] == "recipe"} == {"without label_smoothing"}
+    assert "label_smoothing.epsilon=0.3" in output
+
+
 def test_quiet_shows_results_and_no_progress(command, here):
     _, output, errors = command("study", "two.yaml", "--seeds", "3,", "--budgets", 4, "--quiet")
     assert "report.html" in output
@@ -67,6 +78,14 @@ def test_json_tells_programs_what_happens_a_line_each(command, here):
         (("one.yaml", "--budgets", "4,99"), "--budgets: 99 labels a class are more than there are"),
         (("one.yaml", "--folds", "99"), "--folds: 99 folds need 99 rows of each class"),
         (("two.yaml", "--ablate"), "--ablate: two has no techniques to leave out"),
+        (
+            ("one.yaml", "--sweep", "train.learning_rate=1e-3"),
+            "--sweep: expected a setting and two values of it or more",
+        ),
+        (("one.yaml", "--sweep", "train.learning_rate"), "--sweep: expected a setting and two values of it or more"),
+        (("one.yaml", "--ablate", "--sweep", "train.learning_rate=1e-3,1e-2"), "--sweep: of one recipe"),
+        (("one.yaml", "two.yaml", "--sweep", "train.learning_rate=1e-3,1e-2"), "--sweep: of one recipe"),
+        (("one.yaml", "--sweep", "techniques.label_smoothing.epsilon=0.1,7"), "techniques.label_smoothing.epsilon"),
         (("one.yaml", "one.yaml"), "the same recipe is given twice"),
         (("none.yaml",), "no recipe 'none.yaml'"),
         (("train.seed=1",), "give a recipe"),

@@ -10,7 +10,7 @@ from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.study.gate import with_gate
-from hf_smalldata.study.plan import Cell, check_rows, describe, make_plan, recipe_names
+from hf_smalldata.study.plan import Cell, check_rows, describe, make_plan, recipe_names, sweep
 from hf_smalldata.testing import text_rows
 
 
@@ -69,6 +69,14 @@ def test_an_ablation_leaves_out_each_technique_and_adds_each_to_nothing():
     }
     assert plan.variants["only lora"].techniques[0].rank == 2
     assert plan.variant_of(["lora", "dropout"]) == "without label_smoothing"
+
+
+def test_a_sweep_of_another_setting_stands_beside_the_recipe_itself():
+    read = lambda more: recipe(["lora"], train={"learning_rate": more[0].split("=")[1].strip('"') if more else 1e-3})  # noqa: E731
+    found = sweep("mine", read, "train.learning_rate=1e-4, 1e-3")
+    assert {name: made.train["learning_rate"] for name, made in found.items()} == {
+        "mine": 1e-3, "train.learning_rate=1e-4": 1e-4
+    }  # fmt: skip
 
 
 def test_what_only_stands_beside_the_model_is_in_every_variant_and_never_ablated():
