@@ -35,6 +35,10 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, 
             errno.EISDIR, errno.ENAMETOOLONG)  # fmt: skip
 
 
+# How torch says that another process does not answer: gloo, and NCCL.
+LOST = ("gloo", "closed by peer", "caused pair closure", "NCCL")
+
+
 @app.callback()
 def about() -> None:
     """A few labelled rows and a pretrained model in; a model whose quality is honestly known out."""
@@ -230,6 +234,12 @@ def main() -> None:
             raise
         print(f"error: cannot write {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:  # torch has no class of its own for what gloo says
+        if os.environ.get("WORLD_SIZE", "1") == "1" or not any(sign in str(error) for sign in LOST):
+            raise
+        print(f"error: another process of this command was lost or hangs ({' '.join(str(error).split())[:200]}); train "
+              "with --resume goes on from the last checkpoint", file=sys.stderr)  # fmt: skip
+        sys.exit(1)
 
 
 def _recipe(words: list[str], options: dict[str, str | None]) -> tuple[Recipe, str | None]:

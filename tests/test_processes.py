@@ -76,6 +76,18 @@ def in_two_processes(*words: object, cwd: Path, command: str = "train") -> subpr
     return subprocess.CompletedProcess(running.args, running.returncode, said, wrong)
 
 
+def in_training(running: subprocess.Popen[str], folder: Path) -> dict[int, int]:
+    """Rank -> pid of both processes, once there is a checkpoint."""
+    until, ranks = time.monotonic() + 300, list[int]()
+    while len(ranks) < 2 or not any(folder.rglob("checkpoint-*/trainer_state.json")):
+        assert running.poll() is None, "ended before it was stopped"
+        assert time.monotonic() < until
+        ranks = [each.pid for each in psutil.Process(running.pid).children(recursive=True)
+                 if each.status() != psutil.STATUS_ZOMBIE and "hf_smalldata" in " ".join(each.cmdline())]  # fmt: skip
+        time.sleep(0.1)
+    return {int(psutil.Process(pid).environ()["RANK"]): pid for pid in ranks}
+
+
 def scores(run: Run) -> np.ndarray:
     return run.predictions[[f"score: {label}" for label in run.metrics["labels"]]].to_numpy()
 
@@ -222,24 +234,31 @@ def test_data_smaller_than_a_batch_accumulated_steps_and_a_last_batch_of_one_row
 def test_one_killed_process_ends_the_others_and_one_process_goes_on_from_the_checkpoint(victim, recipe, tmp_path):
     more = ["train.save_strategy=epoch", "train.num_train_epochs=60"]
     running = launched(recipe, *more, "--output", tmp_path / "out", cwd=tmp_path)
-    until, ranks = time.monotonic() + 300, list[int]()
-    while len(ranks) < 2 or not any(tmp_path.rglob("checkpoint-*/trainer_state.json")):
-        assert running.poll() is None, "ended before it was killed"
-        assert time.monotonic() < until
-        ranks = sorted(each.pid for each in psutil.Process(running.pid).children(recursive=True)
-                       if "hf_smalldata" in " ".join(each.cmdline()))  # fmt: skip
-        time.sleep(0.1)
-    by_rank = {int(psutil.Process(pid).environ()["RANK"]): pid for pid in ranks}
+    by_rank = in_training(running, tmp_path)
     os.kill(by_rank[victim], signal.SIGKILL)
     _, wrong = running.communicate(timeout=120)  # the other one does not wait for it for ever
     assert running.returncode != 0
     assert "SIGKILL" in wrong
-    assert not any(psutil.pid_exists(pid) for pid in ranks)
+    assert not any(psutil.pid_exists(pid) for pid in by_rank.values())
     assert not (tmp_path / "out").exists()
     again = pipeline.train(Recipe.read(recipe, more), tmp_path / "out", resume=True)
     whole = pipeline.train(Recipe.read(recipe, more), tmp_path / "whole")
     assert again.metrics["runs"][0]["steps"] == whole.metrics["runs"][0]["steps"] == 180
     np.testing.assert_allclose(scores(again), scores(whole), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_launch_after_the_time_out_with_one_line(recipe, tmp_path):
+    more = ["train.save_strategy=epoch", "train.num_train_epochs=600", "train.ddp_timeout=10"]
+    running = launched(recipe, *more, "--output", tmp_path / "out", cwd=tmp_path)
+    os.kill(in_training(running, tmp_path)[1], signal.SIGSTOP)
+    _, wrong = running.communicate(timeout=180)  # 10 s, and 30 s that torch waits for the one that hangs
+    assert running.returncode != 0
+    said = [line for line in wrong.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1
+    assert "another process of this command was lost or hangs" in said[0]
+    assert "--resume goes on from the last checkpoint" in said[0]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("processes", "validates", "refused"), [(1, True, False), (2, False, False), (2, True, True)])

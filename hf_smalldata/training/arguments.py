@@ -6,10 +6,13 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
@@ -107,6 +110,9 @@ def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **
         del values["learning_rate"]  # of no training: what is asked for is all else
     if os.environ.get("WORLD_SIZE", "1") == "1":
         values.pop("ddp_backend", None)  # of several processes; torch refuses it for one
+    elif "ddp_timeout" in values and (values.get("use_cpu") or parse_flag_from_env("ACCELERATE_USE_CPU")):
+        # transformers passes it on for GPUs alone
+        PartialState(cpu=True, backend=values.get("ddp_backend"), timeout=timedelta(seconds=values["ddp_timeout"]))
     values |= precision(values)
     values.setdefault("disable_tqdm", not sys.stderr.isatty())  # else it follows the log level of transformers
     values.setdefault("dataloader_pin_memory", torch.cuda.is_available())

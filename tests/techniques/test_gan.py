@@ -97,6 +97,14 @@ def test_canvases_of_all_shapes_are_made_and_judged(shape):
     assert Discriminator(shape, 3, 4)(images, labels).shape == (2,)
 
 
+@pytest.mark.parametrize(("channels", "empty"), [(1, -1.0), (3, 0.0)])
+def test_beside_what_is_moved_a_spectrogram_is_silent_and_an_image_grey(channels, empty):
+    torch.manual_seed(0)
+    pixels = torch.full((16, channels, 16, 16), 0.5)
+    seen = Gan(augment=["translation", "cutout"])._seen(pixels)
+    assert set(torch.unique(seen).tolist()) == {empty, 0.5}
+
+
 def test_rows_that_it_makes_have_the_colour_of_their_class(image, assets, tmp_path):
     technique = Gan(side=16, steps=120, channels=8, batch_size=12, learning_rate=3e-3, augment=["translation"],
                     least_diversity=0, keep=ALL)  # fmt: skip

@@ -1,4 +1,4 @@
-"""GAN: a conditional generator and a discriminator that sees differentiably augmented images, trained on the rows.
+"""GAN: a conditional generator of images or sounds and a discriminator that sees them augmented, trained on the rows.
 
 Helps with 50 to 500 small images of like framing, where it draws a row in one pass. Does little below that, where it
 repeats what it saw; diffusion_scratch is steadier, and both are not for photos of scenes.
@@ -62,7 +62,7 @@ class Gan(PixelGenerator):
     """
 
     name = "gan"
-    tasks = frozenset({"image-classification"})
+    tasks = frozenset({"image-classification", "audio-classification"})
     paper = "https://arxiv.org/abs/2006.10738"
     extra: ClassVar[str | None] = None
 
@@ -93,16 +93,16 @@ class Gan(PixelGenerator):
             wanted = labels[chosen]
             made = network(torch.randn(len(chosen), NOISE, device=device), wanted)
             judge.requires_grad_(True)
-            real = augmented(pixels[chosen], self.augment)
+            real = self._seen(pixels[chosen])
             penalised = self.gradient_penalty > 0 and at % PENALTY_STEPS == 0
-            both = torch.cat([real.requires_grad_(penalised), augmented(made.detach(), self.augment)])
+            both = torch.cat([real.requires_grad_(penalised), self._seen(made.detach())])
             of_real, of_made = judge(both, wanted.repeat(2)).chunk(2)
             loss = hinge_discriminator(of_real, of_made)
             if penalised:
                 loss = loss + PENALTY_STEPS * self.gradient_penalty * gradient_penalty(of_real, real)
             _descend(optimisers[1], loss)
             judge.requires_grad_(False)
-            fooled = hinge_generator(judge(augmented(made, self.augment), wanted))
+            fooled = hinge_generator(judge(self._seen(made), wanted))
             _descend(optimisers[0], fooled)
             return (loss + fooled).detach()
 
@@ -120,6 +120,11 @@ class Gan(PixelGenerator):
 
         average, facts = train(self.name, network, step, self.steps, watch)
         return average, {**facts, "diversity": round(seen[-1], 3)}
+
+    def _seen(self, pixels: Tensor) -> Tensor:
+        """What the discriminator sees of rows (B, C, H, W); beside a spectrogram that is moved there is silence, -1."""
+        silence = -1.0 if pixels.shape[1] == 1 else 0.0
+        return augmented(pixels - silence, self.augment) + silence
 
     def draw(self, network: nn.Module, labels: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """One pass from noise (M, 64)."""
