@@ -49,7 +49,7 @@ def model_card(
         recipe: what was trained, with techniques that are in no registry; default: as it is written in the Run.
     """
     metrics, environment, recipe = run.metrics, read_json(run.part("environment.json")), recipe or recipe_of(run)
-    base = base_card(recipe.model.name) or _written(run)
+    base = inherited(run, recipe)
     title = spec.repo.rpartition("/")[2] if spec else f"{recipe.task} from {plural(metrics['rows']['train'], 'row')}"
     data = metadata(metrics, recipe, environment.get("on_hub", ()), base, spec, title)
     task, model = get_task(recipe.task), public_name(recipe.model.name)
@@ -98,8 +98,10 @@ def _template() -> Template:
     return signs.from_string(text)
 
 
-def _written(run: Run) -> ModelCardData | None:
-    """Front matter that training wrote, when the base model was at hand: it may be gone by now."""
+def inherited(run: Run, recipe: Recipe) -> ModelCardData | None:
+    """Front matter of the base model's card; where it is gone by now, what training wrote when it was at hand."""
+    if found := base_card(recipe.model.name):
+        return found
     file = run.folder / constants.REPOCARD_NAME
     return ModelCard.load(file, ignore_metadata_errors=True).data if file.is_file() else None
 

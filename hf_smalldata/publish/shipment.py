@@ -14,7 +14,8 @@ from huggingface_hub import ModelCard, constants
 from hf_smalldata.destination import PublishSpec, public_name
 from hf_smalldata.errors import Problems, UserError, listed
 from hf_smalldata.public import public_recipe
-from hf_smalldata.publish.card import model_card, recipe_of
+from hf_smalldata.publish.card import inherited, model_card, recipe_of
+from hf_smalldata.publish.licence import licence_of
 from hf_smalldata.publish.lint import lint
 from hf_smalldata.run import OURS, Run, read_json
 
@@ -69,7 +70,7 @@ def pack(folder: str | Path, spec: PublishSpec, card: str | Path | None = None) 
         UserError: no Run, no adapter where only that is wanted, or a card that may not go up.
     """
     run, study = opened(folder)
-    made = model_card(run, spec, study) if card is None else _own(Path(card).expanduser())
+    made = model_card(run, spec, study) if card is None else _own(Path(card).expanduser(), run, spec)
     sources = [run.metrics, read_json(run.part("environment.json")), *([study] if study else [])]
     problems = lint(str(made), sources)
     if problems:
@@ -94,13 +95,17 @@ def opened(folder: str | Path) -> tuple[Run, dict[str, Any] | None]:
     return Run.open(place / "model"), read_json(place / "results.json")
 
 
-def _own(file: Path) -> ModelCard:
+def _own(file: Path, run: Run, spec: PublishSpec) -> ModelCard:
+    """A card of one's own, whose licence is one that the base model's leaves room for."""
     if not file.is_file():
         raise UserError(f"--card: no file {file}")
     try:
         card: ModelCard = ModelCard.load(file)
     except ValueError as error:
         raise UserError(f"--card: {file} has no valid front matter: {' '.join(str(error).split())}") from error
+    recipe, told = recipe_of(run), card.data.get("license")
+    for licence in (spec.license, *(told if isinstance(told, list) else [told])):
+        licence_of(licence, inherited(run, recipe), public_name(recipe.model.name))
     return card
 
 

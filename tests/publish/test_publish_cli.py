@@ -146,6 +146,18 @@ def test_a_card_of_ones_own_is_taken_if_its_figures_are_the_runs(command, run, h
     assert b"# Mine" in hub.repos["me/topics"].files["README.md"]
 
 
+@pytest.mark.parametrize(("licence", "more"), [("mit", []), ("[mit, apache-2.0]", []), ("cc-by-nc-4.0", ["mit"])])
+def test_a_card_of_ones_own_keeps_the_licence_of_the_base_model(licence, more, command, run, hub, tmp_path):
+    own = tmp_path / "own.md"
+    own.write_text(f"---\npipeline_tag: text-classification\nlicense: {licence}\n---\n# Mine\n")
+    words = ["publish", run.folder, "--repo", "me/topics", "--yes", "--card", own]
+    code, _, errors = command(*words, *(["--license", *more] if more else []))
+    assert (code, "under cc-by-nc-4.0, which what is made of it keeps; got mit" in errors) == (2, True)
+    assert hub.repos == {}
+    own.write_text(own.read_text().replace(licence, "cc-by-nc-4.0"))
+    assert command(*words)[0] == 0
+
+
 def test_a_published_repository_is_a_run_that_can_be_opened(command, run, hub, tmp_path):
     command("publish", run.folder, "--repo", "me/topics", "--yes")
     for name, content in hub.repos["me/topics"].files.items():
