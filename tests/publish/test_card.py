@@ -6,6 +6,7 @@ import re
 from importlib.resources import files
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
 from hf_smalldata.data.domains import TRANSDUCTIVE
@@ -62,6 +63,37 @@ def test_a_card_passes_its_lint_and_a_typed_figure_does_not(run):
     card = str(model_card(run, SPEC))
     assert lint(card, sources) == []
     assert lint(f"{card}\nIt has an accuracy of 0.987 on our rows.\n", sources) == ["0.987: in no file of the Run"]
+
+
+@pytest.mark.parametrize(("said", "told"), [
+    ("It is right in 99 % of rows.", ["99 %"]), ("A 99% F1, 98 per cent at worst.", ["99 %", "98 %"]),
+    ("**99**\\% and ![](https://x/accuracy-98%25-green)", ["99 %", "98 %"]),
+    ("In 2024, from 5 seeds and 1,234 rows, with torch 2.4.1, [95 % intervals](https://x/a%20b) and 95% CI.", []),
+    ("Quoted: `99 %`; the 95th percentile.", []), ("Right in 62 % of rows, wrong in 37.5 %.", []),
+])  # fmt: skip
+def test_percentages_that_nobody_measured_are_told_and_ordinary_prose_is_not(said, told):
+    card = f"---\npipeline_tag: text-classification\n---\n# x\n\n{said}\n"
+    metrics = {"results": {"model": {"accuracy": {"value": 0.6225, "low": None, "high": 0.375}}}, "rows": {"test": 99}}
+    assert lint(card, [metrics]) == [f"{figure}: in no file of the Run" for figure in told]
+
+
+def test_a_label_that_is_a_percentage_is_no_figure(run):
+    metrics = run.metrics
+    metrics["labels"][0], metrics["classes"]["80 %"] = "80 %", metrics["classes"].pop("animals")
+    write_json(run.part("metrics.json"), metrics)
+    assert lint(str(model_card(run, SPEC)), [metrics, read_json(run.part("environment.json"))]) == []
+
+
+@pytest.mark.parametrize(("value", "told"), [("0.3", None), ("0.2963", None), ("30", None), ("29.63 %", None),
+                                             ("0.99", "0.99"), ("99 %", "99"), ("1", "1")])  # fmt: skip
+def test_the_model_index_has_the_values_of_the_run(value, told):
+    index = [{"name": "x", "results": [{"task": {"type": "t"}, "dataset": {"type": "d", "name": "d"},
+                                        "metrics": [{"type": "accuracy", "value": "VALUE", "args": {"low": 0.25}},
+                                                    {"type": "bleu", "value": 0.7}]}]}]  # fmt: skip
+    front = yaml.safe_dump({"pipeline_tag": "text-classification", "model-index": index}).replace("VALUE", value)
+    metrics = {"results": {"model": {"accuracy": {"value": 8 / 27, "low": 0.25, "high": 0.99}}}}
+    wrong = [] if told is None else [f"model-index: accuracy {told}: the Run has {8 / 27}"]
+    assert lint(f"---\n{front}---\n# x\n", [metrics]) == [*wrong, "model-index: bleu 0.7: in no file of the Run"]
 
 
 def test_wrong_front_matter_is_told_all_at_once(run):
