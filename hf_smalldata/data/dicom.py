@@ -10,10 +10,11 @@ import contextlib
 import hashlib
 import os
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,10 @@ from hf_smalldata.errors import UserError, require
 SUFFIXES = (".dcm", ".dicom")
 HEAD_BYTES = 132  # how much of a file tells whether it is DICOM
 
+_DEFLATED = "1.2.840.10008.1.2.1.99"  # the transfer syntax whose header is compressed too
+_META_GROUP = 2  # of the elements that stand before the header
+_MOST_BYTES = 6  # of a pixel: three colours of 16 bits
+_PIECE = 2**20  # bytes that are inflated at once
 _HEADER_ONLY = 1024  # bytes; longer elements, the pixels above all, are skipped
 _NOBODY = frozenset({"", "0", "anon", "anonymous", "anonymized", "anonymised", "deidentified", "none", "unknown"})
 _PIXEL_DATA = 0x7FE00010
@@ -49,7 +54,7 @@ def open_dicom(source: str | Path | bytes, window: Sequence[float] | None, name:
         name: what messages call it; the path by default.
 
     Raises:
-        UserError: not DICOM, damaged, no pixels, many frames, or compressed in a way that no installed library reads.
+        UserError: not DICOM, damaged, too large, of many frames, without pixels, or in a compression not read here.
     """
     name = name or (str(source) if not isinstance(source, bytes) else "a DICOM file without a name")
     pixels = require("pydicom.pixels", extra="medical")
@@ -83,6 +88,8 @@ def dicom_problem(source: str | Path | bytes) -> str | None:
             return _why_not(dataset, len(source) if isinstance(source, bytes) else os.path.getsize(source))
         except FileNotFoundError:
             return "no such file"
+        except UserError as error:
+            return str(error)
         except Exception as error:  # see open_dicom
             return f"expected a DICOM file, could not read its header ({error}); mend or remove it"
 
@@ -144,7 +151,24 @@ def exact_window(values: np.ndarray, center: float, width: float) -> np.ndarray:
 
 def _read(source: str | Path | bytes, **how: Any) -> Any:
     pydicom = require("pydicom", extra="medical")
+    with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        _check_deflated(file)
     return pydicom.dcmread(BytesIO(source) if isinstance(source, bytes) else source, **how)
+
+
+def _check_deflated(file: BinaryIO) -> None:
+    """Refuse what inflates, header and pixels at once, to more than the largest image holds."""
+    reader = require("pydicom.filereader", extra="medical")
+    reader.read_preamble(file, False)
+    meta = reader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != _META_GROUP)
+    if Image.MAX_IMAGE_PIXELS is None or meta.get("TransferSyntaxUID") != _DEFLATED:
+        return
+    left, stream, data = Image.MAX_IMAGE_PIXELS * _MOST_BYTES, zlib.decompressobj(-zlib.MAX_WBITS), file.read()
+    while data and not stream.eof:
+        left -= len(stream.decompress(data, _PIECE))
+        data = stream.unconsumed_tail
+        if left < 0:
+            raise UserError(f"inflates to more than {Image.MAX_IMAGE_PIXELS:,} pixels hold; save it smaller")
 
 
 def _why_not(dataset: Any, size: int) -> str | None:
@@ -154,6 +178,9 @@ def _why_not(dataset: Any, size: int) -> str | None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         return f"holds {frames} frames, expected one image; export the frames you need as files of their own"
+    limit = Image.MAX_IMAGE_PIXELS  # as for pictures of other kinds
+    if limit and dataset.Rows * dataset.Columns > limit:
+        return f"holds {dataset.Columns:,} x {dataset.Rows:,} pixels, more than {limit:,}; save it smaller"
     if dataset.PhotometricInterpretation not in (*_GREY, *_COLOURS):
         return f"expected grey, RGB, YBR or palette colour, found {dataset.PhotometricInterpretation}; export it as PNG"
     raw = dict(dataset.items())[_PIXEL_DATA]  # not read yet, as it would be by any other access

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import config
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_windowing
-from pydicom.uid import MPEG2MPML, ExplicitVRLittleEndian, JPEGLSLossless
+from pydicom.uid import MPEG2MPML, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from hf_smalldata.data import dicom
 from hf_smalldata.data.images import accepts, check_images, open_image
@@ -167,6 +169,38 @@ def test_pixels_that_do_not_decode_are_named():
     assert dicom.dicom_problem(broken) is None
     with pytest.raises(UserError, match="a DICOM file without a name: expected a DICOM image, could not decode it"):
         dicom.open_dicom(broken, None)
+
+
+def test_a_file_of_too_many_pixels_is_refused_by_its_header_before_it_is_decoded(monkeypatch):
+    made = dataset(PixelData=encapsulate([b"\0" * 64]))
+    made.Rows = made.Columns = 50_000
+    made.file_meta.TransferSyntaxUID = RLELossless
+    made["PixelData"].is_undefined_length = True
+    buffer = io.BytesIO()
+    made.save_as(buffer, enforce_file_format=True)
+    monkeypatch.setattr("pydicom.pixels.pixel_array", lambda *_: pytest.fail("decoded"))
+    told = r"holds 50,000 x 50,000 pixels, more than 89,478,485; save it smaller"
+    with pytest.raises(UserError, match=told):
+        open_image(buffer.getvalue())
+    with pytest.raises(UserError, match=told):
+        check_images([buffer.getvalue()], ["bomb"], "the rows")
+
+
+def test_a_deflated_file_is_read_unless_it_inflates_to_more_than_an_image(monkeypatch):
+    def deflated(pixels):
+        made, buffer = dataset(pixels, PatientID="p7"), io.BytesIO()
+        made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        made.save_as(buffer, enforce_file_format=True)
+        return buffer.getvalue()
+
+    assert grey(deflated(RAMP)) == [0, 64, 128, 255]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    bomb = deflated(np.zeros((100, 100), np.uint16))
+    assert len(bomb) < 1000
+    monkeypatch.setattr("pydicom.dcmread", lambda *_, **__: pytest.fail("inflated"))
+    for read in (open_image, dicom.patient_id):
+        with pytest.raises(UserError, match="inflates to more than 1,000 pixels hold; save it smaller"):
+            read(bomb)
 
 
 def test_a_window_of_no_width_is_refused():
