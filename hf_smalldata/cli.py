@@ -32,7 +32,7 @@ Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", 
 
 # What a disk or its owner refuses: not a defect of ours.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
-            errno.EISDIR, errno.ENAMETOOLONG)  # fmt: skip
+            errno.EISDIR, errno.ENAMETOOLONG, errno.EPERM)  # fmt: skip
 
 
 # How torch says that another process does not answer: gloo, and NCCL.
@@ -211,11 +211,13 @@ def copy(
 ) -> None:
     """Copy a recipe, comments and all, to a file of your own."""
     from hf_smalldata.catalogue import find_recipe
+    from hf_smalldata.whole import check_makeable
 
     source = find_recipe(recipe)
     place = target / source.name if target.is_dir() else target
     if place.exists() and not overwrite:
         raise UserError(f"{place} exists; choose another name or pass --overwrite")
+    check_makeable(place, "TARGET")
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, place)
     print(place)

@@ -31,6 +31,7 @@ from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Answers, ModelSpec, Task
 from hf_smalldata.training.adapt import MOST, Adaptation
 from hf_smalldata.training.adapt import adapt as adapted
+from hf_smalldata.whole import check_makeable
 
 logger = logging.getLogger(__name__)
 
@@ -132,12 +133,13 @@ def check_output_file(file: Path, overwrite: bool) -> None:
     """A file of predictions must be new, and its ending says how it is written.
 
     Raises:
-        UserError: it is there, or has another ending.
+        UserError: it is there, has another ending, or cannot be made.
     """
     if file.suffix not in WRITERS:
         raise UserError(f"--output: expected a {' or '.join(WRITERS)} file, got {file.name}")
     if file.exists() and not overwrite:
         raise UserError(f"--output: {file} exists; choose another file or pass --overwrite")
+    check_makeable(file)
 
 
 def write_predictions(file: Path, names: Sequence[str], answers: Sequence[Answers]) -> None:

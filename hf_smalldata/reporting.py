@@ -25,6 +25,7 @@ from hf_smalldata.public import public_recipe
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import OURS, Run, read_json
 from hf_smalldata.tasks import get_task
+from hf_smalldata.whole import check_makeable
 
 SHOWN_PX = 640  # an image for a report, which shows it smaller still
 
@@ -51,8 +52,10 @@ def write_report(
         plots: write each plot as a PNG as well.
 
     Raises:
-        UserError: neither a Run nor a study.
+        UserError: neither a Run nor a study, or an output that cannot be made.
     """
+    if output is not None:
+        check_makeable(Path(output).expanduser())
     place = Path(folder).expanduser()
     if (place / "results.json").is_file():
         content = read_json(place / "results.json")

@@ -29,6 +29,7 @@ from accelerate import PartialState
 from safetensors import SafetensorError
 
 from hf_smalldata.errors import UserError
+from hf_smalldata.whole import check_makeable
 
 OURS = "smalldata"
 
@@ -156,9 +157,7 @@ def check_place(output: Path) -> None:
     """
     if output.is_file():
         raise UserError(f"--output: {output} is a file; expected a folder")
-    above = next(folder for folder in output.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"--output: {output} cannot be made; {above} is no folder that may be written to")
+    check_makeable(output)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -42,6 +42,26 @@ def whole(target: Path) -> Iterator[Path]:
         raise
 
 
+def check_makeable(target: Path, option: str = "--output") -> None:
+    """A file or folder can be made there: a folder beside it, or beside the first that is missing above, is tried.
+
+    What a system says may be written is not asked: it says so of all folders to root, of /proc and /sys too.
+
+    Args:
+        target: need not be there, nor the folders above it.
+        option: by which the user named it.
+
+    Raises:
+        UserError: nothing can be made there.
+    """
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".hf_smalldata-", dir=above))
+    except OSError as error:
+        raise UserError(f"{option}: {target} cannot be made; {above} is no folder that may be written to "
+                        f"({error.strerror}); choose another place") from None  # fmt: skip
+
+
 @contextlib.contextmanager
 def alone(target: Path, main: bool = True) -> Iterator[None]:
     """Within: no other command of this user on this machine makes the same target. A killed one is no obstacle.

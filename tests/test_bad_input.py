@@ -14,7 +14,7 @@ import torch
 import yaml
 from huggingface_hub import constants
 
-from hf_smalldata import cli
+from hf_smalldata import cli, pipeline
 from hf_smalldata.testing import TOPICS, image_folder, text_rows, tiny_image_model, tiny_text_model
 from hf_smalldata.training.trainer import SmallDataTrainer
 
@@ -240,9 +240,24 @@ def test_an_output_that_cannot_be_made_is_refused_before_training(refused, here)
 
 
 def test_an_output_where_nothing_may_be_written_is_refused(refused, here, monkeypatch):
-    allowed = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != here and allowed(path, mode))  # root may all
-    assert f"{here} is no folder that may be written to" in refused("--output", "mine")
+    make = os.mkdir
+
+    def refuse(path, *words, **more):  # root may all
+        if Path(path).parent == here:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
+        make(path, *words, **more)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    assert f"{here} is no folder that may be written to (Operation not permitted)" in refused("--output", "mine")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="of Linux")
+@pytest.mark.parametrize("place", ["/proc/x", "/proc/x.csv", "/sys/x/y"])
+def test_a_place_that_only_seems_to_be_writable_is_refused_before_anything_is_read(place, refused, monkeypatch):
+    monkeypatch.setattr(pipeline, "load", lambda *_, **__: pytest.fail("read"))
+    told = refused("--output", place)
+    assert told.startswith(f"error: --output: {place} cannot be made; /{place.split('/')[1]} is no folder")
+    assert told.count("\n") == 1
 
 
 def test_a_mistake_found_after_work_began_leaves_nothing_either(refused):

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from hf_smalldata.whole import whole
+from hf_smalldata.augmentation.files import check_target
+from hf_smalldata.augmentation.synthesis import check_out as check_set
+from hf_smalldata.doctor.fix import check_target as check_fix
+from hf_smalldata.episodes import check_new
+from hf_smalldata.errors import UserError
+from hf_smalldata.export.compare import check_out
+from hf_smalldata.prediction import check_output_file
+from hf_smalldata.reporting import write_report
+from hf_smalldata.whole import check_makeable, whole
 
 
 def test_a_file_and_a_folder_take_the_place_of_what_was_there(tmp_path):
@@ -54,3 +62,27 @@ def test_what_was_there_comes_back_where_the_new_cannot_take_its_place(tmp_path)
         pass  # nothing is written, so nothing can be renamed
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_whether_a_place_can_be_made_is_tried_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "new", tmp_path / "deep" / "down" / "other.csv", tmp_path / "file"):
+        check_makeable(target)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(UserError, match=r"^--out: .*below cannot be made; .*file is no folder .*\(Not a directory\)"):
+        check_makeable(tmp_path / "file" / "below", "--out")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="of Linux")
+@pytest.mark.parametrize(("check", "option"), [
+    (lambda place: check_output_file(place, overwrite=False), "--output"),
+    (lambda place: check_out(place, overwrite=False), "--out"),
+    (lambda place: check_set(place, overwrite=False), "--out"),
+    (lambda place: check_target(place, "text", overwrite=False), "--out"),
+    (check_fix, "--fix"),
+    (check_new, "--output"),
+    (lambda place: write_report("run", output=place), "--output"),
+])  # fmt: skip
+def test_every_output_is_tried_before_anything_is_made(check, option):
+    with pytest.raises(UserError, match=f"^{option}: /proc/x.csv cannot be made; /proc is no folder"):
+        check(Path("/proc/x.csv"))

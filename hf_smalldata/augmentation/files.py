@@ -23,7 +23,7 @@ from hf_smalldata.data.modalities.files import read_bytes
 from hf_smalldata.data.modality import Kind
 from hf_smalldata.data.strata import named
 from hf_smalldata.errors import UserError
-from hf_smalldata.whole import whole
+from hf_smalldata.whole import check_makeable, whole
 
 TABLE = "metadata"
 _MARK = {"source", "parent", "group"}  # columns of what was written here, which alone may be overwritten
@@ -39,6 +39,7 @@ def check_target(place: Path, kind: Kind, overwrite: bool) -> None:
     endings = [] if kind in FILES else [".jsonl"] if kind == "tokens" else [".csv", ".jsonl"]
     if endings and place.suffix not in endings:
         raise UserError(f"--out: expected a {' or '.join(endings)} file, got {place.name}")
+    check_makeable(place, "--out")
     if not place.exists():
         return
     if not overwrite:

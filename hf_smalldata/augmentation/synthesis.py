@@ -31,6 +31,7 @@ from hf_smalldata.technique import Context, Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.techniques.fewshot.rows import pretrained_features
 from hf_smalldata.techniques.synthesis.keep import Keep
+from hf_smalldata.whole import check_makeable
 
 Array = np.ndarray[Any, Any]
 
@@ -178,8 +179,9 @@ def check_out(place: Path, overwrite: bool) -> None:
     """A set may be written there.
 
     Raises:
-        UserError: something is there that was not written here, or may not be replaced.
+        UserError: something is there that was not written here or may not be replaced, or nothing can be made there.
     """
+    check_makeable(place, "--out")
     if not place.exists():
         return
     if not overwrite:

@@ -127,7 +127,10 @@ def _picture(output: Path, name: str, kind: str, overwrite: bool) -> Path | None
     """Where a picture of the variants goes, if their kind has one; what lies there must be one already."""
     if kind not in ("image", "audio"):
         return None
+    from hf_smalldata.whole import check_makeable
+
     place = output / f"{name}-variants{'.png' if kind == 'image' else ''}"
+    check_makeable(place)
     if not place.exists():
         return place
     if not overwrite:

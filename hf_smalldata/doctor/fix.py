@@ -27,7 +27,7 @@ from hf_smalldata.data.table import Table
 from hf_smalldata.doctor.findings import Report
 from hf_smalldata.doctor.source import Source
 from hf_smalldata.errors import UserError
-from hf_smalldata.whole import whole
+from hf_smalldata.whole import check_makeable, whole
 
 CHANGES = "changes.csv"
 
@@ -41,13 +41,14 @@ class _Copy(NamedTuple):
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a folder that is there.
+    """Refuse a folder that is there or cannot be made.
 
     Raises:
-        UserError: it is.
+        UserError: it is, or cannot.
     """
     if folder.exists():
         raise UserError(f"--fix: {folder} is there already; name a new folder")
+    check_makeable(folder, "--fix")
 
 
 def write_fixed(source: Source, report: Report, spec: DataSpec, folder: Path) -> None:

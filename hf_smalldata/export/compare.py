@@ -31,7 +31,7 @@ from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import ModelSpec, Predictions, Task
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.predict import predict_logits
-from hf_smalldata.whole import whole
+from hf_smalldata.whole import check_makeable, whole
 
 SUMMARY, WEIGHTS, CONFIG = "export.json", "model.safetensors", "config.json"
 FULL = ("fp32", "torch.export")  # of full precision
@@ -177,12 +177,13 @@ def check_out(out: Path, overwrite: bool) -> None:
     """A folder of an export must be new; nothing but an export is ever replaced.
 
     Raises:
-        UserError: it is there.
+        UserError: it is there, or cannot be made.
     """
     if out.exists() and not overwrite:
         raise UserError(f"--out: {out} exists; choose another folder or pass --overwrite")
     if out.exists() and not (out / SUMMARY).is_file():
         raise UserError(f"--overwrite: {out} is no export, so it is left alone; choose another folder")
+    check_makeable(out, "--out")
 
 
 def _judges(run: Run) -> Dataset:

@@ -14,6 +14,7 @@ from accelerate import PartialState
 from hf_smalldata.errors import Problems, UserError
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.reporting import write_report
+from hf_smalldata.run import check_place
 from hf_smalldata.study import store
 from hf_smalldata.study.executors import Executor, in_process
 from hf_smalldata.study.gate import candidates, gate_content, gated_yaml, with_gate
@@ -67,10 +68,12 @@ def study(
     Raises:
         UserError: it cannot be done so, or Runs failed; those that are finished are kept.
     """
+    folder, state = Path(output).expanduser().resolve(), PartialState()
+    if not folder.is_dir():
+        check_place(folder)
     named = {"recipe": recipes} if isinstance(recipes, Recipe) else dict(recipes)
     given = None if budgets is None else [str(budget) for budget in budgets]
     plan = make_plan(named, seeds, given, folds, repeats, ablate)
-    folder, state = Path(output).expanduser().resolve(), PartialState()
     if soup and not (folds and refit_model and executor is in_process):
         raise UserError("--soup needs --folds, to tell whether the average is worse, --refit, and one process")
     bench = Workbench(plan, folder / ".work", folder, objects, soup)
