@@ -107,14 +107,17 @@ def predict(
         from hf_smalldata.prediction import check_output_file, read_inputs, write_predictions
         from hf_smalldata.prediction import predict as label
         from hf_smalldata.run import Run
+        from hf_smalldata.whole import alone
 
         opened = Run.open(run)
+        with alone(output):
+            if output is not None:
+                check_output_file(output, overwrite)
+            names, values = read_inputs(opened, inputs)
+            answers = label(opened, values, top_k if coverage is None else None, coverage=coverage, adapt=adapt)
+            if output is not None:
+                write_predictions(output, names, answers)
         if output is not None:
-            check_output_file(output, overwrite)
-        names, values = read_inputs(opened, inputs)
-        answers = label(opened, values, top_k if coverage is None else None, coverage=coverage, adapt=adapt)
-        if output is not None:
-            write_predictions(output, names, answers)
             console.print(f"{len(answers)} rows written to {output}", markup=False, highlight=False)
             return
         for name, answer in zip(names, answers, strict=True):

@@ -63,17 +63,17 @@ def check_makeable(target: Path, option: str = "--output") -> None:
 
 
 @contextlib.contextmanager
-def alone(target: Path, main: bool = True) -> Iterator[None]:
+def alone(target: Path | None, main: bool = True) -> Iterator[None]:
     """Within: no other command of this user on this machine makes the same target. A killed one is no obstacle.
 
     Args:
-        target: a file or a folder.
+        target: a file or a folder; None where nothing is written.
         main: whether this is the one process of a command that writes; others just go on.
 
     Raises:
         UserError: one is at it.
     """
-    if not main:
+    if target is None or not main:
         yield
         return
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # in a container ids may have no names

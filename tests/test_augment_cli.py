@@ -25,6 +25,7 @@ from hf_smalldata.tasks import TASKS
 from hf_smalldata.technique import Technique
 from hf_smalldata.techniques import REGISTRY
 from hf_smalldata.training.batching import EncodedRows
+from hf_smalldata.whole import alone
 
 
 class Swap(Technique):
@@ -170,6 +171,17 @@ def test_sounds_become_files_to_listen_to_and_spectrograms(command, tmp_path):
     code, _, err = command(*words, "--output", stranger, "--overwrite")
     assert code == 2
     assert "left alone" in err
+
+
+@pytest.mark.parametrize(("task", "option", "name"), [("text-classification", "--out", "more.csv"),
+                                                     ("image-classification", "--output", "")])  # fmt: skip
+def test_what_another_process_is_writing_is_left_to_it(task, option, name, command, tmp_path):
+    target = tmp_path / (name or "recipe-variants.png")
+    with alone(target):
+        code, _, err = command(task, option, tmp_path / name)
+    assert (code, f"{target}: another process is writing it; wait" in err) == (2, True)
+    assert not target.exists()
+    assert command(task, option, tmp_path / name)[0] == 0
 
 
 def test_a_written_table_holds_originals_and_variants_and_is_read_again(command, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hf_smalldata.testing import tiny_text_model
+from hf_smalldata.whole import alone
 
 
 @pytest.fixture
@@ -38,6 +39,13 @@ def test_json_is_one_document_and_nothing_else(data, command):
     (leak,) = [each for each in found["findings"] if each["name"] == "leaks"]
     assert leak["ids"] == ["test.jsonl:60"]
     assert errors == ""
+
+
+def test_a_copy_that_another_process_is_writing_is_left_to_it(data, tmp_path, command):
+    with alone(tmp_path / "clean"):
+        code, _, errors = command("check", data, "--fix", tmp_path / "clean")
+    assert (code, "clean: another process is writing it" in errors) == (2, True)
+    assert not (tmp_path / "clean").exists()
 
 
 def test_the_cleaned_copy_passes_with_0(data, tmp_path, command):

@@ -21,6 +21,7 @@ from hf_smalldata.tasks import TASKS
 from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.testing import COLOURS, TOPICS, image_folder, text_rows, tiny_image_model, tiny_text_model
 from hf_smalldata.training.trainer import SmallDataTrainer
+from hf_smalldata.whole import alone
 
 PROGRAM = Path(sys.executable).with_name("hf-smalldata")
 
@@ -185,6 +186,9 @@ def test_predict_reads_a_csv_and_writes_csv_or_jsonl(command, runs, here):
         assert len(line["labels"]) == 2
     code, _, errors = command("predict", runs / "topics", "new.csv", "--output", "out.jsonl")
     assert (code, "exists; choose another file or pass --overwrite" in errors) == (2, True)
+    with alone(here / "out.jsonl"):
+        code, _, errors = command("predict", runs / "topics", "a dog", "--output", "out.jsonl", "--overwrite")
+    assert (code, "out.jsonl: another process is writing it" in errors) == (2, True)
     assert command("predict", runs / "topics", "a dog", "--output", "out.jsonl", "--overwrite")[0] == 0
     assert len((here / "out.jsonl").read_text().splitlines()) == 1
 

@@ -68,16 +68,20 @@ def _made(
     from hf_smalldata.augmentation.files import check_target, write
     from hf_smalldata.augmentation.rows import check_augments, on_batches
     from hf_smalldata.tasks import get_task
+    from hf_smalldata.whole import alone
 
     check_augments(recipe)
     (seed, epochs), (out, output), kind = drawn, places, get_task(recipe.task).kind
-    picture = _picture(output, name, kind, again) if count else None
-    if out is not None:
-        check_target(out, kind, again)
-    found = variants(recipe, seed=seed, epochs=epochs)
-    families = list(found.some(count)) if count else []
-    tally = write(found, out) if out is not None else Tally.of(families)
-    heard = _draw(families, found, picture) if picture is not None else {}
+    picture = _picture(output, name, kind) if count else None
+    with alone(out), alone(picture):
+        if picture is not None:
+            _check_picture(picture, kind, again)
+        if out is not None:
+            check_target(out, kind, again)
+        found = variants(recipe, seed=seed, epochs=epochs)
+        families = list(found.some(count)) if count else []
+        tally = write(found, out) if out is not None else Tally.of(families)
+        heard = _draw(families, found, picture) if picture is not None else {}
     told = {"task": recipe.task, "seed": found.seed, "epochs": epochs, "rows": len(found) if out else len(families),
             "counts": tally.counts, "lost": dict(found.lost), "batches": on_batches(recipe),
             "picture": str(picture) if picture else None, "out": str(out) if out else None,
@@ -123,21 +127,22 @@ def sentences(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"{told['rows']} training rows: {'; '.join(counts) or 'no variants'}{batches}"
 
 
-def _picture(output: Path, name: str, kind: str, overwrite: bool) -> Path | None:
-    """Where a picture of the variants goes, if their kind has one; what lies there must be one already."""
-    if kind not in ("image", "audio"):
-        return None
+def _picture(output: Path, name: str, kind: str) -> Path | None:
+    """Where a picture of the variants goes, if their kind has one."""
+    return output / f"{name}-variants{'.png' if kind == 'image' else ''}" if kind in ("image", "audio") else None
+
+
+def _check_picture(place: Path, kind: str, overwrite: bool) -> None:
+    """What lies there must be a picture of variants already."""
     from hf_smalldata.whole import check_makeable
 
-    place = output / f"{name}-variants{'.png' if kind == 'image' else ''}"
     check_makeable(place)
     if not place.exists():
-        return place
+        return
     if not overwrite:
         raise UserError(f"--output: {place} exists; choose another folder or pass --overwrite")
     if place.is_dir() != (kind == "audio") or (place.is_dir() and not (place / "spectrograms.png").is_file()):
         raise UserError(f"--overwrite: {place} holds no variants, so it is left alone; choose another folder")
-    return place
 
 
 def _draw(families: Sequence[Family], found: Variants, place: Path) -> dict[str, str]:

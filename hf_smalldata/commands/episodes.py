@@ -55,13 +55,15 @@ def episodes(
     counts = _counts(shots)
     with session() as (main, console):
         from hf_smalldata import episodes as trunk
+        from hf_smalldata.whole import alone
 
         recipe = _recipe(given, data or str(runs), model, task, background is not None)
         protocol = trunk.Protocol(ways, counts, queries, number) if data is not None else None
-        found = trunk.evaluate(
-            recipe, protocol, background=background, runs=runs, metric="cosine" if metric == "cosine" else "euclidean",
-            seed=seed, output=output,
-        )  # fmt: skip
+        with alone(output, main):
+            found = trunk.evaluate(
+                recipe, protocol, background=background, runs=runs, seed=seed, output=output,
+                metric="cosine" if metric == "cosine" else "euclidean",
+            )  # fmt: skip
         if not main:
             return
         if as_json:

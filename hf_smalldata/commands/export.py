@@ -40,14 +40,16 @@ def export(
         from hf_smalldata.export.compare import export as write
         from hf_smalldata.prediction import read_inputs
         from hf_smalldata.run import Run
+        from hf_smalldata.whole import alone
 
         if not main:
             return
         opened = Run.open(run)
         place = (out or opened.folder / ("exported" if torch or safetensors_fp16 else "onnx")).expanduser().resolve()
-        check_out(place, overwrite)
-        subject = Subject.of(opened, None if rows is None else read_inputs(opened, [rows])[1])
-        told = write(subject, place, kinds)
+        with alone(place):
+            check_out(place, overwrite)
+            subject = Subject.of(opened, None if rows is None else read_inputs(opened, [rows])[1])
+            told = write(subject, place, kinds)
         if as_json:
             print(json.dumps({"out": str(place), **told}))
             return

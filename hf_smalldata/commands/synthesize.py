@@ -39,9 +39,9 @@ def synthesize(
         if not main:
             return
         generators_of(read, per_class)
-        check_out(place, overwrite)
         work = place.with_name(f".{place.name}.work")
         with alone(place):
+            check_out(place, overwrite)
             made = synthesise(read, per_class, work, seed)
             with whole(place) as partial:
                 write_set(made, partial)

@@ -19,6 +19,7 @@ from hf_smalldata.doctor.fix import CHANGES, check_target, write_fixed
 from hf_smalldata.doctor.lengths import Lengths, lengths_of
 from hf_smalldata.doctor.source import read_source
 from hf_smalldata.errors import Problems, UserError
+from hf_smalldata.whole import alone
 from hf_smalldata.yaml_text import parse_yaml
 
 RECIPES = (".yaml", ".yml")
@@ -60,18 +61,19 @@ def check(
         fix: a new folder for a cleaned copy.
 
     Raises:
-        UserError: nothing can be read, or `fix` is there.
+        UserError: nothing can be read, `fix` is there, or another process is writing it.
     """
     datasets.disable_progress_bars()
-    if fix is not None:
-        check_target(fix)
-    spec, name, model_spec = _asked(data, settings, task, model)
-    source = read_source(spec, _kind(name) if name is not None else None)
-    found = NAMES[source.kind]
-    lengths = _lengths(found, model_spec) if model_spec is not None else None
-    report = examined(source.data, lengths, source.findings)
-    if fix is not None:
-        write_fixed(source, report, spec, fix)
+    with alone(fix):
+        if fix is not None:
+            check_target(fix)
+        spec, name, model_spec = _asked(data, settings, task, model)
+        source = read_source(spec, _kind(name) if name is not None else None)
+        found = NAMES[source.kind]
+        lengths = _lengths(found, model_spec) if model_spec is not None else None
+        report = examined(source.data, lengths, source.findings)
+        if fix is not None:
+            write_fixed(source, report, spec, fix)
     return Checked(data, found, name is None, report)
 
 

@@ -20,6 +20,7 @@ from hf_smalldata.export.graph import Program
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import read_json
 from hf_smalldata.testing import tiny_audio_model
+from hf_smalldata.whole import alone
 
 pytestmark = pytest.mark.usefixtures("no_page")
 
@@ -154,6 +155,9 @@ def test_the_command_shows_a_table_and_refuses_what_it_cannot_do(command, traine
     code, output, _ = command("export", run.folder, "--torch", "--safetensors-fp16")
     assert code == 0
     assert (run.folder / "exported" / "model.pt2").is_file()
+    with alone(tmp_path / "x"):
+        code, _, errors = command("export", run.folder, "--onnx", "--out", tmp_path / "x")
+    assert (code, f"{tmp_path / 'x'}: another process is writing it" in errors) == (2, True)
     for words, told in (
         ([run.folder], "say into what the model is exported: --onnx, --torch or --safetensors-fp16"),
         ([run.folder, "--int8"], "--int8 is of ONNX; add --onnx"),
