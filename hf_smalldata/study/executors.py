@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,21 +59,30 @@ def in_process(bench: Workbench, cells: Sequence[Cell]) -> Iterator[Done]:
 
 
 def in_processes(jobs: int) -> Executor:
-    """`jobs` processes of this machine, its cores (and GPUs) divided among them; each has its own workbench."""
+    """`jobs` processes of this machine, its cores (and GPUs) divided among them; each has its own workbench.
+
+    Raises:
+        UserError: one of them was killed.
+    """
 
     def execute(bench: Workbench, cells: Sequence[Cell]) -> Iterator[Done]:
         spawn, threads = multiprocessing.get_context("spawn"), max(1, cpu_count() // jobs)
         number = spawn.Value("i", 0)
         with _threads(threads):
             pool = ProcessPoolExecutor(jobs, spawn, _start, (bench, threads, number, torch.cuda.device_count()))
-            waiting = {pool.submit(_run, cell): cell for cell in cells}
             try:
+                waiting = {pool.submit(_run, cell): cell for cell in cells}
                 for future in as_completed(waiting):
                     yield waiting[future], future.result()
-            except BaseException:
+            except BaseException as error:
                 for process in multiprocessing.active_children():
                     process.terminate()
                 pool.shutdown(cancel_futures=True)
+                if isinstance(error, BrokenProcessPool):
+                    raise UserError(
+                        "a worker process was killed, most likely for want of memory; Runs that are done are kept, and "
+                        f"the same command goes on (with fewer at a time: --jobs, now {jobs})"
+                    ) from error
                 raise
             pool.shutdown()
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
 import pytest
 
+from hf_smalldata.errors import UserError
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.study import store, study
-from hf_smalldata.study.executors import on_ray
+from hf_smalldata.study.executors import in_processes, on_ray
 from hf_smalldata.study.progress import Quiet
 from hf_smalldata.training.tracking import Tracking, tracked
 
@@ -46,6 +49,16 @@ def places_of(study_folder: Path) -> list[Path]:
     """Where in a study the Runs lie that are done."""
     found = study_folder.glob("runs/*/*/smalldata/cell.json")
     return sorted(file.parents[1].relative_to(study_folder) for file in found)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="of POSIX")
+def test_a_killed_worker_is_told_after_the_runs_that_were_done(tmp_path):
+    bench = SimpleNamespace(work=tmp_path, run=signal.raise_signal)  # a cell is the signal that its worker gets
+    made = in_processes(1)(bench, [0, int(signal.SIGKILL)])
+    assert next(made) == (0, None)
+    with pytest.raises(UserError, match="killed, most likely for want of memory; Runs that are done are kept"):
+        next(made)
+    assert multiprocessing.active_children() == []
 
 
 needs_ray = pytest.mark.skipif(
