@@ -73,7 +73,7 @@ def train(
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
         if main and recipe.publish is not None:
-            ready(recipe.publish.repo)
+            ready(recipe.publish)
         place = output or (Path("runs") / Path(name).stem if name else pipeline.default_output(recipe))
         run = pipeline.train(recipe, place, overwrite=overwrite, resume=resume)
         if main:

@@ -12,7 +12,7 @@ class PublishSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     repo: str  # owner/name
-    private: bool = False  # of a repository that is new; one that is there stays as it is
+    private: bool = False  # a new repository is made so; one that is there must be so already
     adapter_only: bool = False  # the adapter without the merged weights; its base model must be on the Hub
     row_ids: bool = False  # also rows.json and predictions.parquet: ids, labels and predictions, no inputs
     errors: bool = False  # also the report, which shows the texts or images that were labelled wrong

@@ -41,7 +41,7 @@ def publish(
         run, _ = opened(folder)
         spec = _spec(run, given)
         if not dry_run:
-            ready(spec.repo)
+            ready(spec)
             fetch_card(run)
         shipment = pack(folder, spec, card)
         show(shipment, console)

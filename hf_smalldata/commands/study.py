@@ -72,7 +72,7 @@ def study(
             recipes = swept(files[0].stem, lambda more: Recipe.read(files[0], [*settings, *more]), sweep)
         goal = next(iter(recipes.values())).publish if refit else None
         if main and goal is not None:
-            ready(goal.repo)
+            ready(goal)
         # Where a model goes changes nothing of what is studied.
         recipes = {name: recipe.model_copy(update={"publish": None}) for name, recipe in recipes.items()}
         if plan:

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     RepositoryNotFoundError,
 )
 
+from hf_smalldata.destination import PublishSpec
 from hf_smalldata.errors import UserError
 from hf_smalldata.publish.card import recipe_of
 from hf_smalldata.publish.shipment import Shipment
@@ -39,16 +40,17 @@ CONNECTION = (HTTPError, ConnectionError, RuntimeError)
 logger = logging.getLogger(__name__)
 
 
-def ready(repo: str) -> None:
+def ready(spec: PublishSpec) -> None:
     """The Hub can be reached and knows who we are; asked before a training, so that none is in vain.
 
     Raises:
-        UserError: offline, not logged in, or a token that is not valid.
+        UserError: offline, not logged in, a token that is not valid, or a public repository that is to be private.
     """
-    with _told(repo):
+    with _told(spec.repo):
         if get_token() is None:
             raise UserError("not logged in to the Hub; run `hf auth login`, or set HF_TOKEN to a token that may write")
         HfApi().whoami()
+        _check_private(spec)
 
 
 def fetch_card(run: Run) -> None:
@@ -91,11 +93,13 @@ def send(shipment: Shipment, files: list[str]) -> str:
         files: as `standing` found them.
 
     Raises:
-        UserError: refused, or the connection broke at every attempt; the repository is then as it was.
+        UserError: refused, public but to be private, or the connection broke at every attempt; the repository is as it
+            was.
     """
     spec, api = shipment.spec, HfApi()
     with _told(spec.repo), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")  # row ids, asked for
+        _check_private(spec)
         address = api.create_repo(spec.repo, private=spec.private, exist_ok=True)
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -113,6 +117,25 @@ def send(shipment: Shipment, files: list[str]) -> str:
             else:
                 break
     return str(address)
+
+
+def _check_private(spec: PublishSpec) -> None:
+    """What is to be private goes into no repository that all can read: the Hub leaves one that is there as it is.
+
+    Raises:
+        UserError: it is there, and public.
+    """
+    if not spec.private:
+        return
+    try:
+        public = not HfApi().model_info(spec.repo).private
+    except RepositoryNotFoundError:
+        return
+    if public:
+        raise UserError(
+            f"{spec.repo} is there already and public, and --private is of new repositories; make it "
+            "private on its settings page, or leave out --private (in a recipe publish.private)"
+        )
 
 
 def _additions(shipment: Shipment) -> Iterator[CommitOperationAdd]:

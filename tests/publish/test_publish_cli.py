@@ -39,6 +39,19 @@ def test_a_run_goes_up_as_one_commit(command, run, hub):
     assert hub.repos["me/topics"].files["model.safetensors"] == (run.folder / "model.safetensors").read_bytes()
 
 
+def test_what_is_to_be_private_goes_into_no_public_repository(command, run, hub):
+    words = ("publish", run.folder, "--repo", "me/topics", "--yes")
+    assert command(*words)[0] == 0
+    before, hub.asked[:] = dict(hub.repos["me/topics"].files), []
+    code, _, errors = command(*words, "--private")
+    assert code == 2
+    assert "error: me/topics is there already and public, and --private is of new repositories; make it" in errors
+    assert {asked for asked, _ in hub.asked} == {"GET"}
+    assert hub.repos["me/topics"].files == before
+    hub.repos["me/topics"].private = True
+    assert command(*words, "--private")[0] == 0
+
+
 def test_no_row_no_id_no_path_and_no_token_goes_up(command, run, hub, topics, hub_server):
     _, output, errors = command("publish", run.folder, "--repo", "me/topics", "--yes")
     everything = b"".join(hub.repos["me/topics"].files.values())
