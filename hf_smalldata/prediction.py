@@ -6,7 +6,6 @@ import csv
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from datasets import Dataset
 
 from hf_smalldata.bundle import all_scores
 from hf_smalldata.data.columns import find_input
+from hf_smalldata.data.delimited import inert
 from hf_smalldata.data.files import read_table, suffixes
 from hf_smalldata.data.modality import Modality, get_modality
 from hf_smalldata.data.spec import DataSpec
@@ -158,15 +158,8 @@ def write_predictions(file: Path, names: Sequence[str], answers: Sequence[Answer
     else:
         with partial.open("w", encoding="utf-8", newline="") as out:
             lines = _entity_lines(names, answers) if entities else _label_lines(names, answers)
-            csv.writer(out).writerows(map(_inert, line) for line in lines)
+            csv.writer(out).writerows(map(inert, line) for line in lines)
     os.replace(partial, file)
-
-
-def _inert(cell: Any) -> Any:
-    """What a spreadsheet shows and does not run: an id or a word of the text may be anyone's."""
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return cell
-    return cell if re.fullmatch(r"[+-][\d.]+", cell) else f"'{cell}"
 
 
 def _entity_lines(names: Sequence[str], answers: Sequence[Answers]) -> Iterator[list[Any]]:

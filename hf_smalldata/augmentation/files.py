@@ -53,7 +53,8 @@ def write(found: Variants, place: Path) -> Tally:
 
     Texts and sequences: .csv or .jsonl, rows of tokens .jsonl. Images and sounds: a folder of class folders (of
     `files` where rows have no one class, or its name is no folder's) and metadata.csv. Originals are the source's own
-    files, variants png and wav. Several labels a row need .jsonl, metadata.jsonl for files.
+    files, variants png and wav. Several labels a row need .jsonl, metadata.jsonl for files. Cells are to be read again,
+    so they are as they are: a text that begins with = is a formula to a spreadsheet.
 
     Raises:
         UserError: several labels a row, and a .csv.

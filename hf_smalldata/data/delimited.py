@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
-from typing import Literal
+from typing import Any, Literal
 
 from hf_smalldata.data.table import first_of
 from hf_smalldata.errors import Problems, UserError, listed
@@ -20,6 +21,13 @@ _LOOK_AT_RECORDS = 50
 _KNOWN_HEADERS = frozenset({"text", "label", "labels", "class", "sentence", "category", "target", "y", "id", "image"})
 
 Record = tuple[int, list[str]]  # the 1-based line on which it begins, its fields
+
+
+def inert(cell: Any) -> Any:
+    """What a spreadsheet shows and does not run: an id or a word of the text may be anyone's."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    return cell if re.fullmatch(r"[+-][\d.]+", cell) else f"'{cell}"
 
 
 def given_delimiter(given: str | None, suffix: str) -> str | None:

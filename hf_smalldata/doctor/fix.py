@@ -1,7 +1,8 @@
 """A cleaned copy of a source, in its own form: less the rows that an examination would drop, one spelling a class.
 
 The source is never touched. Every change is a line of `changes.csv`; what only a person can decide (a suspected typo, a
-language) is left as it is.
+language) is left as it is. A cell of `changes.csv` that a spreadsheet would take for a formula begins with an
+apostrophe; the rows themselves are to be read again, so theirs are as they were.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def write_fixed(source: Source, report: Report, spec: DataSpec, folder: Path) ->
         with (partial / CHANGES).open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file)
             lines.writerow(["id", "split", "what", "why"])
-            lines.writerows(_changes(source, copies, drops, renames))
+            changes = _changes(source, copies, drops, renames)
+            lines.writerows(map(delimited.inert, line) for line in changes)
 
 
 def _copy(

@@ -48,6 +48,15 @@ WRITERS = {
 }
 
 
+def test_no_change_is_told_as_a_formula_and_rows_are_as_they_were(tmp_path, ill):
+    rows = [(f"=cmd()|{text}", label) for text, label in ill["train"]]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "=x.csv", index=False)
+    fix(tmp_path / "=x.csv", tmp_path / "clean")
+    assert "'=x.csv:63" in changes(tmp_path / "clean")
+    assert all(row.startswith("'=x.csv:") for row in changes(tmp_path / "clean"))
+    assert pd.read_csv(tmp_path / "clean" / "train.csv")["text"].str.startswith("=cmd()|").all()
+
+
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_cleaned_table_has_its_form_and_no_finding(tmp_path, ill, suffix):
     (tmp_path / "ill").mkdir()
