@@ -77,6 +77,7 @@ def save(model: nn.Module, processor: Any, folder: Path) -> list[Path]:
     if not isinstance(model, PeftModel):
         model.save_pretrained(folder)  # type: ignore[operator]
         processor.save_pretrained(folder)
+        share_weights(folder)
         return [folder]
     places = [folder]
     if stands_on_checkpoint(model):
@@ -87,7 +88,14 @@ def save(model: nn.Module, processor: Any, folder: Path) -> list[Path]:
     for place in places:
         (merged if place == folder else merged.config).save_pretrained(place)
         processor.save_pretrained(place)
+        share_weights(place)
     return places
+
+
+def share_weights(folder: Path) -> None:
+    """Let all read the weights who may read config.json beside them: safetensors writes for the owner alone."""
+    for file in folder.glob("*.safetensors"):
+        file.chmod((folder / "config.json").stat().st_mode)
 
 
 def stands_on_checkpoint(model: PeftModel) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -65,6 +66,21 @@ def test_adapters_are_merged_at_the_top_and_kept_apart(modality, more, kits, tmp
     adapter = {file.name for file in (tmp_path / "adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "config.json"} <= adapter
     assert "README.md" not in adapter
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of POSIX")
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_weights_are_readable_for_whom_the_other_files_are(mask, kits, tmp_path):
+    kit = kits["text-classification"]
+    network, _ = trained(kit, Lora(dropout=0.0, init="pissa").model(kit.network(), kit.context()))
+    before = os.umask(mask)
+    try:
+        save(network, kit.processor, tmp_path)
+    finally:
+        os.umask(before)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert {file.name for file in files} >= {"model.safetensors", "adapter_model.safetensors"}
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~mask}
 
 
 @pytest.mark.parametrize("modality", ["text-classification", "image-classification"])

@@ -17,6 +17,7 @@ import transformers
 from datasets import Dataset
 from torch import nn
 
+from hf_smalldata.bundle import share_weights
 from hf_smalldata.data.load import load
 from hf_smalldata.data.modality import get_modality
 from hf_smalldata.data.rows import apply_rows
@@ -162,6 +163,7 @@ def _written(kind: str, subject: Subject, batch: Mapping[str, torch.Tensor], fol
     if kind == "safetensors fp16":
         halved = copy.deepcopy(subject.network).half()
         halved.save_pretrained(folder)
+        share_weights(folder)
         return cast(nn.Module, type(halved).from_pretrained(folder, dtype="float32", use_safetensors=True).eval())
     if kind == "torch.export":
         write_program(subject.network, batch, file)

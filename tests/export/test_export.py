@@ -155,6 +155,7 @@ def test_the_command_shows_a_table_and_refuses_what_it_cannot_do(command, traine
     code, output, _ = command("export", run.folder, "--torch", "--safetensors-fp16")
     assert code == 0
     assert (run.folder / "exported" / "model.pt2").is_file()
+    assert len({file.stat().st_mode for file in run.folder.rglob("*") if file.is_file()}) == 1  # as the umask has it
     with alone(tmp_path / "x"):
         code, _, errors = command("export", run.folder, "--onnx", "--out", tmp_path / "x")
     assert (code, f"{tmp_path / 'x'}: another process is writing it" in errors) == (2, True)
