@@ -36,6 +36,8 @@ class Bundled:
         extra: our extra that installs it.
         licence: of the content, as far as its source says.
         description: one sentence.
+        hub_id: of the Hub's model that it is a copy of, as its package says.
+        language: of that model, by its card.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Bundled:
     extra: str
     licence: str
     description: str
+    hub_id: str | None = None
+    language: str | None = None
 
 
 BUNDLED_MODELS = {
@@ -58,6 +62,8 @@ BUNDLED_MODELS = {
         extra="quickstart",
         licence="Apache-2.0",
         description="sentence-transformers/all-MiniLM-L6-v2: a small English sentence encoder, 6 layers, 384 wide.",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        language="en",
     ),
 }
 BUNDLED_DATA = {

@@ -19,7 +19,8 @@ PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-claus
 def base_card(name: str) -> ModelCardData | None:
     """The front matter of a base model's card, where it lies on this machine: in its folder or in the Hub's cache."""
     if name in BUNDLED_MODELS:
-        return ModelCardData(license=BUNDLED_MODELS[name].licence.lower())
+        bundled = BUNDLED_MODELS[name]
+        return ModelCardData(license=bundled.licence.lower(), language=bundled.language)
     beside = Path(name).expanduser() / constants.REPOCARD_NAME
     cached = None if beside.is_file() or name.count("/") > 1 else try_to_load_from_cache(name, constants.REPOCARD_NAME)
     file = beside if beside.is_file() else cached

@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_smalldata.data.bundled import BUNDLED_MODELS
 from hf_smalldata.destination import PublishSpec, public_name
 from hf_smalldata.evaluation.report import TITLES
 from hf_smalldata.evaluation.summary import MODEL
@@ -45,8 +46,9 @@ def metadata(
     adapter, model = spec is not None and spec.adapter_only, recipe.model.name
     found = [name for name in TITLES if name in metrics["results"][MODEL]]
     more: dict[str, Any] = licence_of(spec.license if spec else None, base, public_name(model))
-    if model in hub:
-        more |= {"base_model": model, "base_model_relation": "adapter" if adapter else "finetune"}
+    known = model if model in hub else BUNDLED_MODELS[model].hub_id if model in BUNDLED_MODELS else None
+    if known is not None:
+        more |= {"base_model": known, "base_model_relation": "adapter" if adapter else "finetune"}
     return ModelCardData(
         **more,
         library_name="peft" if adapter else "transformers",

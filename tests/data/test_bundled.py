@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from huggingface_hub import ModelCard
 
 from hf_smalldata.data import bundled
 from hf_smalldata.data.bundled import BUNDLED_DATA, BUNDLED_MODELS, model_folder
@@ -46,6 +47,10 @@ def test_the_bundled_model_is_a_folder_of_a_pretrained_model():
     folder = model_folder("bundled/minilm-l6")
     assert (folder / "config.json").is_file()
     assert (folder / "model.safetensors").is_file()
+    card, told = ModelCard.load(folder / "README.md"), BUNDLED_MODELS["bundled/minilm-l6"]
+    assert (card.data.license, card.data.language) == (told.licence.lower(), told.language)
+    assert told.hub_id is not None
+    assert f"# {told.hub_id.partition('/')[2]}\n" in card.text
 
 
 @pytest.mark.parametrize("name", [*BUNDLED_MODELS, *BUNDLED_DATA])

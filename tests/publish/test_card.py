@@ -53,6 +53,15 @@ def test_a_path_of_this_machine_is_no_base_model_and_is_not_told(run):
     assert "bert adapted to" in card.text
 
 
+def test_a_bundled_model_is_told_by_the_name_that_it_has_on_the_hub(run):
+    recipe = run.part("recipe.yaml")
+    recipe.write_text(recipe.read_text().replace(run.metrics["model"], "bundled/minilm-l6"))
+    write_json(run.part("metrics.json"), {**run.metrics, "model": "bundled/minilm-l6"})
+    data = model_card(run, SPEC).data
+    assert (data.base_model, data.base_model_relation) == ("sentence-transformers/all-MiniLM-L6-v2", "finetune")
+    assert (data.license, data.language) == ("apache-2.0", "en")
+
+
 def test_the_template_holds_no_figure():
     text = files("hf_smalldata.publish").joinpath("card.md").read_text()
     assert re.findall(r"\d", re.sub(r"\{[{%].*?[}%]\}", "", text)) == []
