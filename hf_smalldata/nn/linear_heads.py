@@ -84,15 +84,17 @@ def ridge(
     return over_all_classes(head, present) if single else head
 
 
-def loo_loss(z: Tensor, targets: Tensor) -> float:
+def loo_loss(z: Tensor, targets: Tensor, judges: Tensor) -> float:
     """The least mean squared leave-one-out error of a ridge head over all penalties: how good features are.
 
     Args:
         z: (N, d), N at least 2.
         targets: (N, C).
+        judges: (N,) which rows are left out, at least one: of rows of one class each those that `judging` finds.
     """
     solved = _Solved.of(z.double(), targets.double(), torch.ones(len(z), dtype=torch.float64))
-    return min(float((solved.left_out(penalty) - solved.targets).square().mean()) for penalty in PENALTIES)
+    errors = (solved.left_out(penalty) - solved.targets for penalty in PENALTIES)
+    return min(float(error[judges].square().mean()) for error in errors)
 
 
 def fit_scale(

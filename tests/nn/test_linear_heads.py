@@ -13,7 +13,7 @@ from torch.nn.functional import normalize, one_hot
 
 from hf_smalldata.data.made import Kin
 from hf_smalldata.nn import linear_heads
-from hf_smalldata.nn.linear_heads import ABSENT, PENALTIES, fit_scale, loo_loss, ridge
+from hf_smalldata.nn.linear_heads import ABSENT, PENALTIES, fit_scale, judging, loo_loss, ridge
 from hf_smalldata.nn.logistic_heads import folds, logistic
 from hf_smalldata.nn.prototype_heads import SHRINKAGES, _candidates, prototypes
 
@@ -244,8 +244,16 @@ def test_the_scale_is_the_likeliest_and_finite_when_all_rows_are_right():
 
 def test_better_features_have_the_smaller_leave_one_out_loss():
     _, targets = made(8)
-    near, far = (loo_loss(made(8, apart=apart)[0].float(), targets.float()) for apart in (0.2, 2.0))
+    all_rows = torch.ones(len(targets), dtype=torch.bool)
+    near, far = (loo_loss(made(8, apart=apart)[0].float(), targets.float(), all_rows) for apart in (0.2, 2.0))
     assert far < near < 0.3
+
+
+def test_a_row_that_judges_nothing_has_no_part_in_the_leave_one_out_loss():
+    z, targets = made(4)
+    z, targets = z[:9], targets[:9]  # of the last class one row
+    errors = [(solved(z, targets).left_out(penalty) - targets)[:8].square().mean() for penalty in PENALTIES]
+    assert loo_loss(z, targets, judging(targets)) == pytest.approx(float(min(errors)))
 
 
 def test_no_fold_holds_two_rows_of_a_small_class_nor_all_of_any():

@@ -52,7 +52,7 @@ def test_cls_leaves_the_network_as_it_is(text):
 def test_auto_takes_what_leave_one_out_prefers(text, monkeypatch):
     asked = []
 
-    def loss(z, targets):
+    def loss(z, *_):
         asked.append(z)
         return float(len(asked) != 2)  # the second that is asked for is the best: the first token
 
@@ -61,11 +61,32 @@ def test_auto_takes_what_leave_one_out_prefers(text, monkeypatch):
     Pooling(kind="auto").model(text.network(), context)
     assert len(asked) == 2
     assert context.facts["pooling"]["kind"] == "cls"
-    torch.testing.assert_close(asked[0], by_formula(text.network(), text, 2), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(asked[0].float(), by_formula(text.network(), text, 2), rtol=1e-4, atol=1e-4)
+
+
+def test_auto_asks_only_rows_whose_class_has_another(text, monkeypatch):
+    asked = []
+
+    def loss(z, targets, judges):
+        asked.append(judges.tolist())
+        return 0.0
+
+    monkeypatch.setattr("hf_smalldata.techniques.fewshot.pooling.loo_loss", loss)
+    few = text.rows.select([0, 1, 2, 3])  # of classes 0, 1, 2, 0
+    Pooling(kind="auto").model(text.network(), replace(text.context(), train=few))
+    assert asked == [[True, False, False, True]] * 2
+
+
+@pytest.mark.parametrize("blocks_asked", ["all", "auto"])
+def test_auto_takes_the_mean_and_says_so_where_each_class_has_one_row(blocks_asked, text_deep, caplog):
+    context = replace(text_deep.context(), train=text_deep.rows.select([0, 1, 2]))
+    Pooling(kind="auto", blocks=blocks_asked).model(text_deep.network(), context)
+    assert "leave-one-out needs a class of two rows" in caplog.text
+    assert (context.facts["pooling"]["kind"], context.facts["pooling"]["blocks"]) == ("mean", 4)
 
 
 def test_blocks_above_the_chosen_one_go(text_deep, monkeypatch):
-    monkeypatch.setattr("hf_smalldata.techniques.fewshot.pooling.loo_loss", lambda z, _: float(z[0, 0]))
+    monkeypatch.setattr("hf_smalldata.techniques.fewshot.pooling.loo_loss", lambda z, *_: float(z[0, 0]))
     context = text_deep.context()
     model = Pooling(blocks="auto").model(text_deep.network(), context)
     kept = context.facts["pooling"]["blocks"]

@@ -11,6 +11,7 @@ import logging
 from typing import Annotated, Any, Literal
 
 import torch
+from datasets import Dataset
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
@@ -19,7 +20,8 @@ from hf_smalldata.data.made import real
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks
 from hf_smalldata.nn.fold import fold_mean, foldable, hasten, keep_bottom
-from hf_smalldata.nn.linear_heads import loo_loss
+from hf_smalldata.nn.linear_heads import judging, loo_loss
+from hf_smalldata.tasks.windows import mean_by_row
 from hf_smalldata.technique import Context, Technique
 from hf_smalldata.techniques.fewshot.rows import BATCH_SIZE, batches, inputs_of
 from hf_smalldata.training.batching import EncodedRows, by_length
@@ -52,12 +54,13 @@ class Pooling(Technique):
         whole = len(blocks(model))
         if self.blocks not in ("all", "auto") and int(self.blocks) > whole:
             raise UserError(f"pooling.blocks: expected 2 to {whole}, got {self.blocks}: so many has {ctx.model.name}")
-        windows = ctx.task.cut(real(ctx.train), ctx.processor)
-        rows = EncodedRows(windows, ctx.task, ctx.processor)
-        kind, kept = self._chosen(model, rows, ctx, whole)
+        given = real(ctx.train)
+        kind, kept = self._chosen(model, given, ctx, whole)
         keep_bottom(model, kept)
         ctx.facts["pooling"] = {"kind": kind, "blocks": kept, "of_blocks": whole}
         if kind == "mean":
+            few = ctx.task.cut(given.select(range(min(SAMPLE, len(given)))), ctx.processor)
+            rows = EncodedRows(few, ctx.task, ctx.processor)
             ctx.facts["pooling"] |= folded(model, inputs_of(rows, list(range(len(rows)))[:SAMPLE], ctx, _device(model)))
         logger.info("pooling: %s of the states after block %d of %d", kind, kept, whole)
         return model
@@ -72,17 +75,29 @@ class Pooling(Technique):
             logger.warning("pooling: had no effect, %s keeps its own", type(model).__name__)
         return model
 
-    def _chosen(self, model: nn.Module, rows: EncodedRows, ctx: Context, whole: int) -> tuple[str, int]:
-        """Kind and blocks: what is given, or what has the least leave-one-out loss of a ridge head."""
+    def _chosen(self, model: nn.Module, rows: Dataset, ctx: Context, whole: int) -> tuple[str, int]:
+        """Kind and blocks: what is given, or what has the least leave-one-out loss of a ridge head.
+
+        A row whose class has no other row judges nothing.
+        """
         kinds = ("mean", "cls") if self.kind == "auto" else (self.kind,)
         depths: list[int] = {"all": [whole], "auto": list(range(whole, max(whole // 2, 2) - 1, -1))}.get(
             str(self.blocks)) or [int(self.blocks)]  # fmt: skip
         pairs = [(kind, depth) for kind in kinds for depth in depths]
-        if len(pairs) == 1 or len(set(map(str, rows.raw_labels))) < 2:
+        labels = rows["label"][:]
+        if len(pairs) == 1 or len(set(map(str, labels))) < 2:
             return pairs[0]
-        targets = ctx.task.targets(rows.raw_labels, max(len(ctx.labels), 1), ctx.problem_type)
+        targets = ctx.task.targets(labels, max(len(ctx.labels), 1), ctx.problem_type)
+        single = ctx.problem_type == "single_label_classification"
+        judges = judging(targets) if single else torch.ones(len(targets), dtype=torch.bool)
+        if not judges.any():
+            logger.warning(
+                "pooling: leave-one-out needs a class of two rows and each has one, so nothing is compared: "
+                "%s of the states after block %d; label more rows, or set pooling.kind and pooling.blocks", *pairs[0]
+            )  # fmt: skip
+            return pairs[0]
         found = _states(model, rows, ctx, pairs)
-        losses = {pair: loo_loss(found[pair], targets) for pair in pairs}
+        losses = {pair: loo_loss(found[pair], targets, judges) for pair in pairs}
         return min(pairs, key=lambda pair: losses[pair])
 
 
@@ -106,21 +121,27 @@ def folded(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, float]:
 
 @torch.no_grad()
 def _states(
-    model: nn.Module, rows: EncodedRows, ctx: Context, pairs: list[tuple[str, int]]
+    model: nn.Module, rows: Dataset, ctx: Context, pairs: list[tuple[str, int]]
 ) -> dict[tuple[str, int], Tensor]:
-    """Pooled states (N, d) of all rows for each kind and depth, of length as a LayerNorm makes them."""
+    """Pooled states (N, d) of all rows for each kind and depth, of length as a LayerNorm makes them.
+
+    A row that is cut into windows has the mean of theirs.
+    """
     model.eval()
-    order = by_length(rows, BATCH_SIZE)
+    windows = ctx.task.cut(rows, ctx.processor)
+    encoded = EncodedRows(windows, ctx.task, ctx.processor)
+    order = by_length(encoded, BATCH_SIZE)
     found: dict[tuple[str, int], list[Tensor]] = {pair: [] for pair in pairs}
-    for inputs in batches(rows, order, ctx, _device(model)):
+    for inputs in batches(encoded, order, ctx, _device(model)):
         hidden = model(**inputs, output_hidden_states=True).hidden_states
         for kind, depth in pairs:
             states = hidden[depth]
             pooled = states[:, 0] if kind == "cls" else _mean(states, inputs["attention_mask"])
             found[kind, depth].append(layer_norm(pooled, pooled.shape[-1:]).cpu())
-    place = torch.empty(len(rows), dtype=torch.long)
-    place[[at for batch in order for at in batch]] = torch.arange(len(rows))
-    return {pair: torch.cat(parts)[place] for pair, parts in found.items()}
+    place = torch.empty(len(encoded), dtype=torch.long)
+    place[[at for batch in order for at in batch]] = torch.arange(len(encoded))
+    ids = windows["id"][:], rows["id"][:]
+    return {pair: torch.from_numpy(mean_by_row(torch.cat(parts)[place].numpy(), *ids)) for pair, parts in found.items()}
 
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
