@@ -105,7 +105,7 @@ def fold_mean(model: nn.Module, largest: float) -> float:
     Returns:
         The strength of the mean beside the first token's own state.
     """
-    strength: float = 2.0 ** math.floor(math.log2(LARGEST / largest))
+    strength = _rounded_down(LARGEST / largest)
     block, names = append_block(model)
     part = block.get_submodule
     for name in (names.query, names.key, names.inner, names.outer):
@@ -120,6 +120,12 @@ def fold_mean(model: nn.Module, largest: float) -> float:
         unit(part(names.attention_norm))
     unit(part(names.norm))
     return strength
+
+
+def _rounded_down(value: float) -> float:
+    """To three binary digits, which every floating-point format holds: at least four fifths of the value."""
+    step = 2.0 ** (math.floor(math.log2(value)) - 2)
+    return step * math.floor(value / step)
 
 
 def hasten(model: nn.Module) -> bool:

@@ -79,6 +79,11 @@ def test_the_first_token_holds_what_the_formula_says(family, classifier):
         assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.7
 
 
+def test_the_mean_is_as_strong_as_float16_holds(classifier):
+    found = [fold_mean(classifier(config("bert")), largest) for largest in (6.0, 10.0, 14.7)]
+    assert found == [4096.0, 2560.0, 1792.0]
+
+
 @each_family
 def test_padding_changes_nothing(family, classifier):
     model = classifier(config(family)).eval()
