@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn.functional import layer_norm
-from transformers import ModernBertConfig
+from transformers import ModernBertConfig, MPNetConfig
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks
-from hf_smalldata.techniques.fewshot.pooling import Pooling
+from hf_smalldata.techniques.fewshot.pooling import TOLERANCE, Pooling
 from hf_smalldata.techniques.fewshot.rows import features_of
 from hf_smalldata.testing import tiny_text_model
 
@@ -40,7 +40,7 @@ def test_the_head_reads_the_mean_of_all_tokens(text):
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
     facts = context.facts["pooling"]
     assert (facts["kind"], facts["blocks"], facts["of_blocks"]) == ("mean", 2, 2)
-    assert 0 < facts["fold_error"] < 1e-2
+    assert 0 < facts["fold_error"] < TOLERANCE
 
 
 def test_cls_leaves_the_network_as_it_is(text):
@@ -114,6 +114,34 @@ def test_a_network_that_pools_by_its_config_is_told_to(text, classifier):
 def test_a_network_with_its_own_pooling_keeps_it_and_says_so(text, image, caplog):
     Pooling().model(image.network(), text.context())
     assert "had no effect" in caplog.text
+
+
+@pytest.fixture
+def uneven(text, classifier):
+    """A network whose positions weigh the mean, as a pretrained MPNet's do."""
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    model = classifier(MPNetConfig(**small, vocab_size=len(text.processor))).eval()
+    torch.nn.init.normal_(model.mpnet.encoder.relative_attention_bias.weight)
+    return model
+
+
+def test_a_network_into_which_the_mean_does_not_fold_keeps_its_first_token_and_says_so(text, uneven, caplog):
+    context, before = text.context(), uneven(**text.batch()).logits
+    model = Pooling().model(uneven, context)
+    assert torch.equal(model(**text.batch()).logits, before)
+    assert len(blocks(model)) == model.config.num_hidden_layers == 2
+    facts = context.facts["pooling"]
+    assert (facts["kind"], facts["asked"]) == ("cls", "mean")
+    assert facts["fold_error"] > TOLERANCE
+    assert "does not fold into MPNetForSequenceClassification" in caplog.text
+
+
+def test_the_mean_as_positions_weigh_it_is_taken_where_it_is_asked_for(text, uneven, caplog):
+    context = text.context()
+    assert len(blocks(Pooling(kind="weighted").model(uneven, context))) == 3
+    assert context.facts["pooling"]["kind"] == "weighted"
+    assert context.facts["pooling"]["fold_error"] > TOLERANCE
+    assert "does not fold" not in caplog.text
 
 
 def test_pooling_twice_is_refused(text):

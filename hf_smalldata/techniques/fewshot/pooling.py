@@ -19,7 +19,7 @@ from torch.nn.functional import layer_norm
 from hf_smalldata.data.made import real
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks
-from hf_smalldata.nn.fold import fold_mean, foldable, hasten, keep_bottom
+from hf_smalldata.nn.fold import fold_mean, foldable, hasten, keep_bottom, unfold_mean
 from hf_smalldata.nn.linear_heads import judging, loo_loss
 from hf_smalldata.tasks.windows import mean_by_row
 from hf_smalldata.technique import Context, Technique
@@ -29,20 +29,22 @@ from hf_smalldata.training.batching import EncodedRows, by_length
 logger = logging.getLogger(__name__)
 
 SAMPLE = 8  # rows by which a folded network is compared with the formula
+TOLERANCE = 1e-3  # of the length of a feature vector: what the stock network may differ from the formula
 
 
 class Pooling(Technique):
     """Mean pooling inside the stock classifier, of the last block or of the one that leave-one-out says.
 
     The maximum and the mean beside the first token do not fold into stock classifiers, and sums with the first token
-    were at best level with the mean where we measured them.
+    were at best level with the mean where we measured them. Where the mean does not fold (MPNet, whose positions weigh
+    it) the first token stays, unless `weighted` takes the mean as it comes.
     """
 
     name = "pooling"
     tasks = frozenset({"text-classification", "sequence-classification"})
     paper = "https://arxiv.org/abs/1908.10084"
 
-    kind: Literal["mean", "cls", "auto"] = "mean"  # auto: by leave-one-out on the training rows
+    kind: Literal["mean", "weighted", "cls", "auto"] = "mean"  # auto: mean or cls, by leave-one-out on training rows
     blocks: Annotated[int, Field(ge=2)] | Literal["all", "auto"] = "all"  # bottom blocks that stay; those above go
 
     def model(self, model: nn.Module, ctx: Context) -> nn.Module:
@@ -58,10 +60,21 @@ class Pooling(Technique):
         kind, kept = self._chosen(model, given, ctx, whole)
         keep_bottom(model, kept)
         ctx.facts["pooling"] = {"kind": kind, "blocks": kept, "of_blocks": whole}
-        if kind == "mean":
+        if kind != "cls":
             few = ctx.task.cut(given.select(range(min(SAMPLE, len(given)))), ctx.processor)
             rows = EncodedRows(few, ctx.task, ctx.processor)
-            ctx.facts["pooling"] |= folded(model, inputs_of(rows, list(range(len(rows)))[:SAMPLE], ctx, _device(model)))
+            found = folded(model, inputs_of(rows, list(range(len(rows)))[:SAMPLE], ctx, _device(model)))
+            if kind == "mean" and not found["fold_error"] <= TOLERANCE:
+                unfold_mean(model)
+                kind, found = "cls", {"kind": "cls", "asked": "mean", "fold_error": found["fold_error"]}
+                logger.warning(
+                    "pooling: the mean does not fold into %s: features differ by %.2g of their length, at most %g is "
+                    "expected; the first token stays. Set pooling.kind: weighted to take the mean as it comes",
+                    type(model).__name__, found["fold_error"], TOLERANCE,
+                )  # fmt: skip
+            else:
+                hasten(model)
+            ctx.facts["pooling"] |= found
         logger.info("pooling: %s of the states after block %d of %d", kind, kept, whole)
         return model
 
@@ -102,21 +115,20 @@ class Pooling(Technique):
 
 
 @torch.no_grad()
-def folded(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, float]:
-    """Fold the mean into a network, compute it by its formula from then on, and say how exact the fold is.
+def folded(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Any]:
+    """Fold the mean into a network, and say how exact the fold is.
 
     Returns:
-        strength: of the mean beside the first token's state. fold_error: largest difference of a feature (of standard
-        deviation 1) at the first token of the stock network from the mean of all tokens' states.
+        strength: of the mean beside the first token's state. fold_error: of the row where it is largest, the length of
+        the difference of the features at the first token from the mean of all tokens' states, over that of the mean.
     """
     model.eval()
     states = model(**inputs, output_hidden_states=True).hidden_states[-1]
     expected = layer_norm(_mean(states, inputs["attention_mask"]), states.shape[-1:])
     strength = fold_mean(model, float(states.abs().max()))
     first = model(**inputs, output_hidden_states=True).hidden_states[-1][:, 0]
-    hasten(model)
-    error = float((first - expected).abs().max())
-    return {"strength": strength, "fold_error": error}
+    error = (first - expected).norm(dim=1) / expected.norm(dim=1)
+    return {"strength": strength, "fold_error": float(error.max())}
 
 
 @torch.no_grad()
