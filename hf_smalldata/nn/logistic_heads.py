@@ -7,6 +7,7 @@ refits: seconds, where ridge regression takes none. No use for values.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -138,7 +139,11 @@ def _solve(rows: Rows, penalty: float, single: bool, balanced: bool) -> tuple[np
     x, targets, weights = rows
     model = LogisticRegression(C=1 / penalty, max_iter=MOST_STEPS, class_weight="balanced" if balanced else None)
     if single:
-        model.fit(x, targets.argmax(1), weights)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "The number of unique classes is greater than 50%", UserWarning
+            )  # few rows
+            model.fit(x, targets.argmax(1), weights)
         if targets.shape[1] > 2:
             return model.coef_, model.intercept_
         halves = np.array([[-0.5], [0.5]])  # scikit-learn keeps the difference of the two

@@ -256,6 +256,12 @@ def test_a_row_that_judges_nothing_has_no_part_in_the_leave_one_out_loss():
     assert loo_loss(z, targets, judging(targets)) == pytest.approx(float(min(errors)))
 
 
+@pytest.mark.parametrize(("per_class", "count"), [(1, 0), (2, 2)])
+def test_more_classes_than_half_the_rows_are_learnt_without_a_warning(per_class, count):
+    z, targets = made(per_class, classes=24)
+    assert logistic(z, targets, SINGLE, 0).facts["folds"] == count
+
+
 def test_no_fold_holds_two_rows_of_a_small_class_nor_all_of_any():
     labels = torch.tensor([0] * 8 + [1] * 3 + [2] + [3] * 2)
     found = folds(one_hot(labels, 4), True, np.random.default_rng(0))
