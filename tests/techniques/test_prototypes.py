@@ -42,7 +42,7 @@ def test_names_make_rows_of_classes_without_any(text, caplog):
     context = replace(text.context(), train=text.rows.select([0, 1, 3, 4]))  # none of the third class
     with caplog.at_level(logging.WARNING):
         Prototypes(class_names=True).model(text.network(), context)
-    assert caplog.messages == ["prototypes: one row only of weather; leave-one-out looks at the other classes"]
+    assert caplog.messages == ["prototypes: one row only of weather; rows left out are of the other classes"]
 
 
 def test_rows_of_names_have_ids_of_their_own_and_an_empty_second_text(text):

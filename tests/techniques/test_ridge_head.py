@@ -74,8 +74,8 @@ def test_a_single_row_is_refused(text):
 
 
 @pytest.mark.parametrize(("rows", "said"), [
-    ([0, 1, 3, 4, 2], "one row only of weather; leave-one-out looks at the other classes"),
-    ([0, 1, 2], "one row only of animals, food, weather; leave-one-out is impossible, strength and scale are fixed"),
+    ([0, 1, 3, 4, 2], "one row only of weather; rows left out are of the other classes"),
+    ([0, 1, 2], "one row only of animals, food, weather; no row can be left out, so strength and scale are fixed"),
 ])  # fmt: skip
 def test_classes_of_one_row_are_named(rows, said, text, caplog):
     context = replace(text.context(), train=text.rows.select(rows))

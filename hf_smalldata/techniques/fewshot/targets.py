@@ -41,8 +41,8 @@ def targets_of(rows: Dataset, ctx: Context, technique: str) -> Tensor:
         )
     single = [name for name, count in zip(ctx.labels, real.tolist(), strict=True) if count == 1]
     if single and int(real.max()) > 1:
-        logger.warning("%s: one row only of %s; leave-one-out looks at the other classes", technique, listed(single))
+        logger.warning("%s: one row only of %s; rows left out are of the other classes", technique, listed(single))
     elif single:
-        logger.warning("%s: one row only of %s; leave-one-out is impossible, strength and scale are fixed",
+        logger.warning("%s: one row only of %s; no row can be left out, so strength and scale are fixed",
                        technique, listed(single))  # fmt: skip
     return targets
