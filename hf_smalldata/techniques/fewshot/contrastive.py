@@ -26,7 +26,7 @@ from hf_smalldata.nn.contrast import cosine_similarity, least_contrastive, super
 from hf_smalldata.nn.features import embedded, readout
 from hf_smalldata.nn.precision import bfloat16_pays
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-from hf_smalldata.techniques.fewshot.rows import body, inputs_of, learn_once, tables_held
+from hf_smalldata.techniques.fewshot.rows import adamw, body, inputs_of, learn_once, tables_held
 from hf_smalldata.techniques.fewshot.template import with_names
 from hf_smalldata.training.batching import EncodedRows, collator, to_device
 from hf_smalldata.training.prefix_cache import prefix_cache
@@ -85,9 +85,7 @@ class Contrastive(Technique):
         batches = balanced_batches(labels, self.batch_size, np.random.default_rng([ctx.seed, 0]))
         epochs = epochs_for(labels) if self.epochs == "auto" else self.epochs
         steps = epochs * len(next(batches))
-        optimizer = torch.optim.AdamW(
-            learnt, self.learning_rate, weight_decay=0.0, fused=device.type in ("cpu", "cuda")
-        )
+        optimizer = adamw(learnt, self.learning_rate)
         schedule = LambdaLR(optimizer, lambda step: _rate(step, steps))
 
         def embedding(indices: list[int]) -> Tensor:

@@ -30,7 +30,7 @@ from hf_smalldata.nn.precision import bfloat16_pays
 from hf_smalldata.tasks.pretrained import load_masked_lm
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.technique import Context, Technique
-from hf_smalldata.techniques.fewshot.rows import BATCH_SIZE, batches, inputs_of
+from hf_smalldata.techniques.fewshot.rows import BATCH_SIZE, adamw, batches, inputs_of
 from hf_smalldata.training.batching import EncodedRows, by_length
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Pattern(Technique):
         learnt = [each for each in (*_body(model).parameters(), *head.parameters()) if each.requires_grad]
         count = -(-len(rows) // self.batch_size)
         steps = self.epochs * count
-        optimizer = torch.optim.AdamW(learnt, self.learning_rate, weight_decay=0.0)
+        optimizer = adamw(learnt, self.learning_rate)
         schedule = get_linear_schedule_with_warmup(optimizer, round(WARM_UP * steps), steps)
         rng = np.random.default_rng([ctx.seed, 0])
         model.train()

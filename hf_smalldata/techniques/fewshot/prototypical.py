@@ -24,7 +24,7 @@ from hf_smalldata.nn.precision import bfloat16_pays
 from hf_smalldata.nn.prototype_heads import prototypes
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-from hf_smalldata.techniques.fewshot.rows import body, features_of, inputs_of, learn_once, tables_held
+from hf_smalldata.techniques.fewshot.rows import adamw, body, features_of, inputs_of, learn_once, tables_held
 from hf_smalldata.training.batching import EncodedRows
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Prototypical(Technique):
         turns = TURNS if self.rotations else 1
         draws = drawn(np.asarray(rows.raw_labels), turns, self, np.random.default_rng([ctx.seed, 0]))
         scale = nn.Parameter(torch.zeros((), device=device))  # its logarithm
-        optimizer = torch.optim.AdamW([*learnt, scale], self.learning_rate, weight_decay=0.0)
+        optimizer = adamw([*learnt, scale], self.learning_rate)
         schedule = LambdaLR(optimizer, lambda step: 1 - step / self.episodes)
         right: list[float] = []
         with tables_held(model):

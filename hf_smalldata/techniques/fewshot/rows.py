@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,12 @@ def body(model: nn.Module, out: Readout) -> list[nn.Parameter]:
     """Parameters that a pre-phase trains: what is not frozen, no table of token vectors, not the head."""
     other = {id(p) for p in (*_tables(model), *out.layer.parameters())}
     return [p for p in model.parameters() if p.requires_grad and id(p) not in other]
+
+
+def adamw(learnt: Sequence[nn.Parameter], learning_rate: float) -> torch.optim.AdamW:
+    """AdamW without weight decay; all parameters, of one device, in one pass where torch can."""
+    fused = learnt[0].device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(learnt, learning_rate, weight_decay=0.0, fused=fused)
 
 
 @contextmanager
