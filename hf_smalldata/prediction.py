@@ -85,15 +85,28 @@ def predict(
     if adapt is not None:
         _adapt(ask.model, windows, opened, task, processor, adapt)
     size = 1 if task.same_length(processor) else batch_size  # a pipeline pads, which would change what these models say
-    said: list[Any] = []
+    order = longest_first(windows)
+    said: list[Any] = [None] * len(windows)
     for start in range(0, len(windows), AT_ONCE):
-        given = task.pipeline_inputs(windows.select(range(start, min(start + AT_ONCE, len(windows)))), processor)
-        said += ask(given, batch_size=size, **all_scores(task, labels))
+        part = order[start : start + AT_ONCE]
+        given = task.pipeline_inputs(windows.select(part), processor)
+        for at, answer in zip(part, ask(given, batch_size=size, **all_scores(task, labels)), strict=True):
+            said[at] = answer
     values = task.merge(task.read(said, windows, labels), windows, rows)
     answers = [task.answer(one, row, labels) for one, row in zip(values, rows, strict=True)]
     if calibration is not None and coverage is not None:
         return [_label_set(answer, calibration, coverage) for answer in answers]
     return answers if task.kind == "tokens" else [answer[:top_k] for answer in answers]
+
+
+def longest_first(rows: Dataset) -> list[int]:
+    """Places of rows in the order in which they are batched: texts and sequences by length, for little padding."""
+    written = [column for column in ("text", "text_pair", "sequence") if column in rows.column_names]
+    lengths = np.zeros(len(rows), dtype=int)
+    for column in written:
+        lengths += [len(cell) for cell in rows[column]]
+    order: list[int] = np.argsort(-lengths, kind="stable").tolist()
+    return order
 
 
 def read_inputs(run: Run, given: Sequence[str]) -> tuple[list[str], list[Any]]:

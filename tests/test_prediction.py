@@ -6,8 +6,9 @@ import csv
 import json
 
 import pytest
+from datasets import Dataset
 
-from hf_smalldata.prediction import write_predictions
+from hf_smalldata.prediction import longest_first, write_predictions
 
 ANSWER = [{"label": "good", "score": 0.9}]
 
@@ -26,3 +27,9 @@ def test_cells_that_are_no_formula_stay_as_they_are(name, tmp_path):
     write_predictions(tmp_path / "out.csv", [name], [ANSWER])
     with (tmp_path / "out.csv").open(newline="") as file:
         assert list(csv.reader(file))[1] == [name, "good", "0.9"]
+
+
+def test_texts_of_like_length_stand_together_and_all_else_stays_in_its_order():
+    assert longest_first(Dataset.from_dict({"text": ["a", "four", "b", "two"]})) == [1, 3, 0, 2]
+    assert longest_first(Dataset.from_dict({"text": ["a", "four"], "text_pair": ["seventh", ""]})) == [0, 1]
+    assert longest_first(Dataset.from_dict({"image": ["long.png", "a.png"], "id": ["x", "yy"]})) == [0, 1]
