@@ -122,15 +122,6 @@ def fold_mean(model: nn.Module, largest: float) -> float:
     return strength
 
 
-@torch.no_grad()
-def unfold_mean(model: nn.Module) -> None:
-    """Take away what `fold_mean` appended: the network is as it was before."""
-    if final := FAMILIES[_model_type(model)].final_norm:
-        norm = blocks(model)[-1].module.get_submodule(FAMILIES[_model_type(model)].attention_norm)
-        _parent(model).get_submodule(final).load_state_dict(norm.state_dict())
-    keep_bottom(model, len(blocks(model)) - 1)
-
-
 def _rounded_down(value: float) -> float:
     """To three binary digits, which every floating-point format holds: at least four fifths of the value."""
     step = 2.0 ** (math.floor(math.log2(value)) - 2)

@@ -20,7 +20,7 @@ from transformers import (
 
 from hf_smalldata.nn.blocks import blocks
 from hf_smalldata.nn.features import embedded, readout
-from hf_smalldata.nn.fold import FAMILIES, fold_mean, foldable, hasten, keep_bottom, unfold_mean
+from hf_smalldata.nn.fold import FAMILIES, fold_mean, foldable, hasten, keep_bottom
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64,
          "vocab_size": 120, "initializer_range": 0.3, "num_labels": 3}  # fmt: skip
@@ -77,16 +77,6 @@ def test_the_first_token_holds_what_the_formula_says(family, classifier):
     assert (found - expected).abs().max() < tolerance
     if family == UNEVEN:
         assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.7
-
-
-@each_family
-def test_what_is_unfolded_is_as_it_was(family, classifier):
-    model = classifier(config(family)).eval()
-    expected = states(model)
-    fold_mean(model, 10.0)
-    unfold_mean(model)
-    assert torch.equal(states(model), expected)
-    assert len(blocks(model)) == model.config.num_hidden_layers == 3
 
 
 def test_the_mean_is_as_strong_as_float16_holds(classifier):

@@ -125,23 +125,18 @@ def uneven(text, classifier):
     return model
 
 
-def test_a_network_into_which_the_mean_does_not_fold_keeps_its_first_token_and_says_so(text, uneven, caplog):
-    context, before = text.context(), uneven(**text.batch()).logits
-    model = Pooling().model(uneven, context)
-    assert torch.equal(model(**text.batch()).logits, before)
-    assert len(blocks(model)) == model.config.num_hidden_layers == 2
-    facts = context.facts["pooling"]
-    assert (facts["kind"], facts["asked"]) == ("cls", "mean")
-    assert facts["fold_error"] > TOLERANCE
-    assert "does not fold into MPNetForSequenceClassification" in caplog.text
-
-
-def test_the_mean_as_positions_weigh_it_is_taken_where_it_is_asked_for(text, uneven, caplog):
+def test_a_mean_that_positions_weigh_is_learnt_from_as_it_is_saved_and_the_run_says_so(text, uneven, caplog):
     context = text.context()
-    assert len(blocks(Pooling(kind="weighted").model(uneven, context))) == 3
-    assert context.facts["pooling"]["kind"] == "weighted"
-    assert context.facts["pooling"]["fold_error"] > TOLERANCE
-    assert "does not fold" not in caplog.text
+    caplog.set_level("INFO")
+    model = Pooling().model(uneven, context)
+    assert len(blocks(model)) == model.config.num_hidden_layers == 3
+    facts = context.facts["pooling"]
+    assert facts["kind"] == "weighted mean"
+    assert facts["fold_error"] > TOLERANCE
+    assert "MPNetForSequenceClassification weighs the mean by position" in caplog.text
+    again = type(model)(model.config).eval()
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again(**text.batch()).logits, model(**text.batch()).logits)
 
 
 def test_pooling_twice_is_refused(text):

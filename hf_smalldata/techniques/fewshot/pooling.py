@@ -19,7 +19,7 @@ from torch.nn.functional import layer_norm
 from hf_smalldata.data.made import real
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks
-from hf_smalldata.nn.fold import fold_mean, foldable, hasten, keep_bottom, unfold_mean
+from hf_smalldata.nn.fold import fold_mean, foldable, hasten, keep_bottom
 from hf_smalldata.nn.linear_heads import judging, loo_loss
 from hf_smalldata.tasks.windows import mean_by_row
 from hf_smalldata.technique import Context, Technique
@@ -29,22 +29,22 @@ from hf_smalldata.training.batching import EncodedRows, by_length
 logger = logging.getLogger(__name__)
 
 SAMPLE = 8  # rows by which a folded network is compared with the formula
-TOLERANCE = 1e-3  # of the length of a feature vector: what the stock network may differ from the formula
+TOLERANCE = 1e-3  # of the length of a feature vector: a network that differs more from the formula weighs the mean
 
 
 class Pooling(Technique):
     """Mean pooling inside the stock classifier, of the last block or of the one that leave-one-out says.
 
     The maximum and the mean beside the first token do not fold into stock classifiers, and sums with the first token
-    were at best level with the mean where we measured them. Where the mean does not fold (MPNet, whose positions weigh
-    it) the first token stays, unless `weighted` takes the mean as it comes.
+    were at best level with the mean where we measured them. Where the network's own positions weigh the mean (MPNet),
+    it is learnt from and saved as they weigh it, and the Run says so.
     """
 
     name = "pooling"
     tasks = frozenset({"text-classification", "sequence-classification"})
     paper = "https://arxiv.org/abs/1908.10084"
 
-    kind: Literal["mean", "weighted", "cls", "auto"] = "mean"  # auto: mean or cls, by leave-one-out on training rows
+    kind: Literal["mean", "cls", "auto"] = "mean"  # auto: by leave-one-out on the training rows
     blocks: Annotated[int, Field(ge=2)] | Literal["all", "auto"] = "all"  # bottom blocks that stay; those above go
 
     def model(self, model: nn.Module, ctx: Context) -> nn.Module:
@@ -60,21 +60,15 @@ class Pooling(Technique):
         kind, kept = self._chosen(model, given, ctx, whole)
         keep_bottom(model, kept)
         ctx.facts["pooling"] = {"kind": kind, "blocks": kept, "of_blocks": whole}
-        if kind != "cls":
+        if kind == "mean":
             few = ctx.task.cut(given.select(range(min(SAMPLE, len(given)))), ctx.processor)
             rows = EncodedRows(few, ctx.task, ctx.processor)
             found = folded(model, inputs_of(rows, list(range(len(rows)))[:SAMPLE], ctx, _device(model)))
-            if kind == "mean" and not found["fold_error"] <= TOLERANCE:
-                unfold_mean(model)
-                kind, found = "cls", {"kind": "cls", "asked": "mean", "fold_error": found["fold_error"]}
-                logger.warning(
-                    "pooling: the mean does not fold into %s: features differ by %.2g of their length, at most %g is "
-                    "expected; the first token stays. Set pooling.kind: weighted to take the mean as it comes",
-                    type(model).__name__, found["fold_error"], TOLERANCE,
-                )  # fmt: skip
-            else:
-                hasten(model)
             ctx.facts["pooling"] |= found
+            if not hasten(model) and found["fold_error"] > TOLERANCE:
+                kind = ctx.facts["pooling"]["kind"] = "weighted mean"
+                logger.info("pooling: %s weighs the mean by position: features differ from the plain mean by %.2g of "
+                            "their length", type(model).__name__, found["fold_error"])  # fmt: skip
         logger.info("pooling: %s of the states after block %d of %d", kind, kept, whole)
         return model
 
