@@ -156,7 +156,7 @@ class Fitting:
             if arguments.num_train_epochs > 0 or arguments.max_steps > 0:
                 trainer.train(resume_from_checkpoint=self._checkpoint(work / "checkpoints"))
             seconds = hook_seconds + time.perf_counter() - started
-            used = trainer.utilisation(seconds)
+            used = trainer.utilisation(seconds, sum(each.get("model_flops", 0.0) for each in found.values()))
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
         facts = {
             "train_rows": len(rows),

@@ -13,6 +13,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.nn.losses import terms
+from hf_smalldata.nn.precision import bfloat16_pays
 from hf_smalldata.technique import Technique, using
 from hf_smalldata.training.batching import BESIDE_INPUTS, VIEWS, LikeLengths
 from hf_smalldata.training.best import Progress
@@ -114,21 +115,29 @@ class SmallDataTrainer(Trainer):
         self.size_seen += size(inputs)
         return 0
 
-    def utilisation(self, seconds: float) -> dict[str, float | None]:
+    def utilisation(self, seconds: float, before: float = 0.0) -> dict[str, float | None]:
         """How much of the machine the training of `seconds` used; nothing is known of short ones and of many processes.
 
         Forward and backward passes of the training batches count; evaluation, caches and penalties take time alone.
+
+        Args:
+            seconds: of all that learnt.
+            before: operations of techniques that learnt before, in the precision that pays here.
         """
         names = ("model_flops", "matmul_peak_flops_per_second", "model_flops_utilisation")
-        if seconds < SHORT_S or self.size_seen == 0 or self.args.world_size > 1:
+        if seconds < SHORT_S or self.size_seen == before == 0 or self.args.world_size > 1:
             return dict.fromkeys(names)
+        if self.size_seen == 0:
+            half = torch.bfloat16 if bfloat16_pays(self.args.device) else torch.float32
+            peak = matmul_peak(self.args.device, half)
+            return dict(zip(names, (before, peak, round(before / seconds / peak, 4)), strict=True))
         network: Any = self.model  # not wrapped
         network.eval()  # the same operations, and statistics of BatchNorm stay
         batch = self._prepare_inputs(self.data_collator(self._usual_rows()))
         with self.compute_loss_context_manager():
             one = count(lambda: self.compute_loss(network, batch))
         network.zero_grad()
-        flops = one * self.size_seen / size(batch)
+        flops = before + one * self.size_seen / size(batch)
         half = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
         peak = matmul_peak(self.args.device, half)
         return dict(zip(names, (flops, peak, round(flops / seconds / peak, 4)), strict=True))

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.contrast import cosine_similarity
+from hf_smalldata.techniques.fewshot import contrastive
 from hf_smalldata.techniques.fewshot.contrastive import Contrastive, balanced_batches, epochs_for, padded_size, pieces
 from hf_smalldata.techniques.fewshot.rows import features_of
 from hf_smalldata.techniques.regularise.dropout import Dropout
@@ -169,3 +170,20 @@ def test_a_body_that_is_all_frozen_is_refused(text):
 def test_a_template_for_images_is_refused(image):
     with pytest.raises(UserError, match="only stand among texts"):
         Contrastive(template="a {}").model(image.network(), image.context())
+
+
+def test_operations_are_told_of_all_epochs(text, monkeypatch):
+    monkeypatch.setattr(contrastive, "SHORT_S", 0.0)
+    found = []
+    for epochs in (2, 4):
+        context = text.context()
+        Contrastive(epochs=epochs, stop_below=0).model(text.network(), context)
+        found.append(context.facts["contrastive"]["model_flops"])
+    assert found[0] > 1e6
+    assert found[1] == pytest.approx(2 * found[0], rel=0.1)
+
+
+def test_a_short_learning_is_not_slowed_by_counting(text):
+    context = text.context()
+    Contrastive(epochs=1).model(text.network(), context)
+    assert "contrastive" not in context.facts

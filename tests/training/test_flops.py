@@ -84,5 +84,15 @@ def test_a_training_says_what_it_used_and_stays_as_it_was(text, tmp_path, monkey
     assert all(parameter.grad is None for parameter in made.model.parameters())
 
 
+def test_what_learnt_before_the_training_counts_too(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(of_trainer, "matmul_peak", lambda *_: 1e9)
+    made = trained(text, tmp_path)
+    alone, more = made.utilisation(20.0)["model_flops"], made.utilisation(20.0, before=5e9)["model_flops"]
+    assert more == pytest.approx(alone + 5e9)
+    made.size_seen = 0
+    assert made.utilisation(20.0, before=5e9)["model_flops_utilisation"] == pytest.approx(5e9 / 20 / 1e9)
+    assert set(made.utilisation(20.0).values()) == {None}
+
+
 def test_a_short_training_is_not_slowed_by_measuring(text, tmp_path):
     assert set(trained(text, tmp_path).utilisation(seconds=1.0).values()) == {None}

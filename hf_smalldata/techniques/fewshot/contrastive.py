@@ -8,6 +8,7 @@ and is not for sets of labels or numbers.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal
@@ -29,6 +30,7 @@ from hf_smalldata.technique import ALL_TASKS, Context, Technique
 from hf_smalldata.techniques.fewshot.rows import adamw, body, inputs_of, learn_once, tables_held
 from hf_smalldata.techniques.fewshot.template import with_names
 from hf_smalldata.training.batching import EncodedRows, collator, to_device
+from hf_smalldata.training.flops import SHORT_S, count
 from hf_smalldata.training.prefix_cache import prefix_cache
 
 logger = logging.getLogger(__name__)
@@ -97,11 +99,13 @@ class Contrastive(Technique):
         costs = tokens_of(encoded, ctx)
         with tables_held(model), prefix_cache(model, [encoded], collate, ctx.work_dir):
             model.train()
+            begun, cost = time.perf_counter(), 0.0
             bar = tqdm(range(epochs), desc="contrastive", leave=False, delay=1, disable=None)
             for _ in bar:
                 above: list[float] = []
                 for indices in next(batches):
                     parts = pieces(indices, costs)
+                    cost += padded_size(parts, costs)
                     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
                         run = embedding if padded_size(parts, costs) <= MOST_TOKENS else redone
                         z = torch.cat([run(part) for part in parts])
@@ -117,6 +121,10 @@ class Contrastive(Technique):
                 if np.mean(above) < self.stop_below:
                     logger.info("contrastive: all classes are told apart, stopped early")
                     break
+            if time.perf_counter() - begun > SHORT_S:  # a step more, of the parts of the last one, is dear beside less
+                one = count(lambda: self._loss(torch.cat([embedding(part) for part in parts]), targets))
+                optimizer.zero_grad()
+                ctx.facts[self.name] = {"model_flops": one * cost / padded_size(parts, costs)}
         model.eval()
 
     def _rows(self, ctx: Context) -> Dataset:
