@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -27,7 +28,7 @@ from hf_smalldata.fitting import Fitting
 from hf_smalldata.outcome import Baselines, Outcome, baselines_of, test_rows, write_part
 from hf_smalldata.pipeline import check_processes, check_rows, load_and_examine, read_rows
 from hf_smalldata.recipe import Recipe
-from hf_smalldata.run import OURS, write_json
+from hf_smalldata.run import write_json
 from hf_smalldata.study.plan import Cell, Plan
 from hf_smalldata.study.soup import Average
 from hf_smalldata.tasks import get_task
@@ -93,8 +94,7 @@ class Workbench:
             if not state.is_main_process:
                 return {}
             outcome = Outcome(recipe, data, {cell.seed: rows}, {cell.seed: predicted}, [learnt.facts], others)
-            folder = work / OURS
-            folder.mkdir()
+            folder = Path(tempfile.mkdtemp(dir=work))  # what a killed study left there is in nobody's way
             write_part(folder, recipe, data, {cell.seed: rows}, outcome.measure(), outcome.predictions())
             write_json(folder / "cell.json", vars(cell))
             if mixed is not None:

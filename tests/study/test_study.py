@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from hf_smalldata.evaluation.intervals import t_interval
 from hf_smalldata.evaluation.metrics import within_range
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import Run
-from hf_smalldata.study import Study, store, study
+from hf_smalldata.study import Study, store, study, workbench
 from hf_smalldata.study.executors import in_processes
 from hf_smalldata.study.progress import Quiet
 from hf_smalldata.study.workbench import Workbench
@@ -192,6 +194,25 @@ def test_an_interruption_loses_the_run_in_hand_alone(recipe, tmp_path, monkeypat
     study({"a": recipe()}, tmp_path / "out", seeds=[0, 1, 2], budgets=[4], progress=Quiet())
     assert made == ["a, 4 labels a class, seed 2"]
     assert len(Study.open(tmp_path / "out").results["results"][0]["runs"]) == 3
+
+
+def test_a_run_that_was_killed_while_it_was_written_is_made_again(recipe, tmp_path, monkeypatch):
+    write = workbench.write_part
+
+    def killed(*given):
+        write(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workbench, "write_part", killed)
+    monkeypatch.setattr(workbench, "shutil", SimpleNamespace(rmtree=lambda _: None))  # kill -9 tidies nothing up
+    with pytest.raises(KeyboardInterrupt):
+        study({"a": recipe()}, tmp_path / "out", seeds=[0, 1], budgets=[4], progress=Quiet())
+    assert list((tmp_path / "out" / ".work").glob("*/*/metrics.json"))
+    monkeypatch.setattr(workbench, "write_part", write)
+    monkeypatch.setattr(workbench, "shutil", shutil)
+    made = study({"a": recipe()}, tmp_path / "out", seeds=[0, 1], budgets=[4], progress=Quiet())
+    assert len(made.results["results"][0]["runs"]) == 2
+    assert not (tmp_path / "out" / ".work").exists()
 
 
 def test_a_run_that_fails_does_not_keep_the_others_from_being_made(recipe, tmp_path):
