@@ -72,6 +72,17 @@ def test_what_a_user_can_mend_exits_with_2(data, words, said, command):
     assert said in errors
 
 
+def test_what_is_wrong_with_a_target_is_said_of_the_target(data, tmp_path, command):
+    target = tmp_path / "target.jsonl"
+    lines = [json.dumps({"text": f"row {at} of others", "label": "xy"[at % 2]}) for at in range(40)]
+    target.write_text("\n".join(lines))
+    code, _, errors = command("check", "--source", data / "train.jsonl", "--target", target)
+    assert code == 2
+    assert "--target:" in errors
+    assert "data.source:" not in errors
+    assert "labels x, y; --source has a, b" in " ".join(errors.split())
+
+
 def test_a_recipe_brings_its_data_task_and_tokens(data, tmp_path, command):
     tiny_text_model(tmp_path / "bert")
     recipe = tmp_path / "recipe.yaml"

@@ -58,7 +58,11 @@ def compare(source: str | None, target: str | None, settings: Sequence[str] = ()
     if splits.problem_type != "single_label_classification":
         raise UserError(f"--source: expected rows of one class each, and these are {splits.problem_type}")
     field = "source" if _has_labels(target, spec, kind, splits.labels) else "unlabelled"
-    both = with_domains(splits, spec.model_copy(update={field: target}), kind)
+    try:
+        both = with_domains(splits, spec.model_copy(update={field: target}), kind)
+    except UserError as error:
+        said = str(error).replace(f"data.{field}:", "--target:").replace("the target has", "--source has")
+        raise UserError(said) from error
     rows = both.source if field == "source" else both.unlabelled
     if rows is None:
         raise UserError(f"--target: {target} holds no rows")
