@@ -132,7 +132,10 @@ class Fitting:
         train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start, own, beside)
         judges = None if tellers is None else self._encoded(task.cut(tellers, processor))
         off = inputs_change(recipe.techniques)
-        cacheable = [] if off else [part for part in (train_rows, judges) if part is not None]
+        if not off and beside is not None and not beside.stay(len(rows) * beside.per_row * arguments.num_train_epochs):
+            off = "training meets but some of the unlabelled rows"
+        parts = [train_rows, judges, None if beside is None else beside.encoded]
+        cacheable = [] if off else [part for part in parts if part is not None]
         logger.info("seed %d: training on %d rows; the weights kept are those of %s", seed, len(rows), self.weights_of)
         started = time.perf_counter()
         with (

@@ -129,17 +129,21 @@ def collator(
     own = ("label", "prefix", *VIEWS)
     multiple = (GPU_MULTIPLE if torch.cuda.is_available() else 1) if multiple is None else multiple
 
-    def collate(places: Sequence[Features]) -> Batch:
-        items = [item for item in places if item]
+    def inputs_of(items: Sequence[Features]) -> Batch:
         inputs = [{name: value for name, value in item.items() if name not in own} for item in items]
-        batch = task.collate(inputs, processor) if inputs[0] else {}
+        batch: Batch = task.collate(inputs, processor) if inputs[0] else {}
         if "prefix" in items[0]:
             batch["prefix"] = pad_sequence([item["prefix"] for item in items], batch_first=True)
+        return batch
+
+    def collate(places: Sequence[Features]) -> Batch:
+        items = [item for item in places if item]
+        batch = inputs_of(items)
         batch["labels"] = task.targets([item["label"] for item in items], num_labels, problem_type)
         whole: dict[str, Any] = {**(padded(batch, processor, multiple) if "input_ids" in batch else batch)}
         for name in VIEWS:
             if name in items[0]:
-                view = task.collate([features for item in items for features in item[name]], processor)
+                view = inputs_of([features for item in items for features in item[name]])
                 whole[name] = padded(view, processor, multiple) if "input_ids" in view else view
         return whole
 

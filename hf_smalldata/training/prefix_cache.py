@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.technique import Technique, using
-from hf_smalldata.training.batching import EncodedRows, by_length, to_device
+from hf_smalldata.training.batching import BESIDE_INPUTS, EncodedRows, by_length, to_device
 from hf_smalldata.training.cut import Cut, Enough, Fed, find_cut
 from hf_smalldata.training.kept import Kept, digest, fingerprint
 from hf_smalldata.training.predict import CPU_TOKENS
@@ -220,4 +220,5 @@ def _device(model: nn.Module) -> torch.device:
 
 
 def _inputs(batch: Batch, device: torch.device) -> Batch:
-    return to_device({name: tensor for name, tensor in batch.items() if name not in ("labels", "prefix")}, device)
+    own = {name: tensor for name, tensor in batch.items() if name not in ("prefix", *BESIDE_INPUTS)}
+    return to_device(own, device)

@@ -19,7 +19,7 @@ from hf_smalldata.data.made import rng_of
 from hf_smalldata.errors import UserError
 from hf_smalldata.tasks.task import Features
 from hf_smalldata.technique import Context, Technique, using
-from hf_smalldata.training.batching import VIEWS, draws, encoded_alone
+from hf_smalldata.training.batching import VIEWS, EncodedRows, draws, encoded_alone
 
 JITTER = 0.2  # of lengths: other neighbours each epoch
 
@@ -40,8 +40,10 @@ class UnlabelledRows:
         self.task, self.processor, self.seed = ctx.task, ctx.processor, ctx.seed
         self.per_row, self.weak, self.epoch = per_row, tuple(weak), 0
         rows = ctx.task.cut(ctx.unlabelled, ctx.processor)
-        self.features = ctx.task.encode(rows, ctx.processor)
-        self.lengths = np.array([ctx.task.length(each) for each in self.features], dtype=float)
+        labelled = with_labels(rows.remove_columns("domain"), ctx.labels, ctx.problem_type)
+        self.encoded = EncodedRows(labelled, ctx.task, ctx.processor)
+        self.features = self.encoded.features
+        self.lengths = np.array(self.encoded.lengths, dtype=float)
         self.strong = using((strong,), "example") if strong is not None else ()
         made = strong is not None and not self.strong
         self.raw = [ctx.task.decode(row, ctx.processor) for row in rows] if self.weak or strong is not None else []
@@ -63,8 +65,14 @@ class UnlabelledRows:
         found = {VIEWS[0]: [self._weak(at) for at in rows]}
         return {**found, VIEWS[1]: [self._strong(at) for at in rows]} if self.twice else found
 
+    def stay(self, most: float) -> bool:
+        """Whether they are met as they are, and `most` that training meets are all of them: then a cache is of use."""
+        return not self.weak and not self.twice and len(self.features) <= most
+
     def _weak(self, at: int) -> Features:
-        return self._drawn(self.raw[at], self.weak) if self.weak else self.features[at]
+        if self.weak:
+            return self._drawn(self.raw[at], self.weak)
+        return {name: value for name, value in self.encoded[at].items() if name != "label"}
 
     def _strong(self, at: int) -> Features:
         row = self.raw[at]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import concatenate_datasets
 from transformers import (
     AutoModelForImageClassification,
     ResNetConfig,
@@ -23,6 +24,11 @@ from hf_smalldata.fitting import Fitting
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import Technique
+from hf_smalldata.techniques.domain.cdan import Cdan
+from hf_smalldata.techniques.domain.coral import Coral
+from hf_smalldata.techniques.domain.dann import Dann
+from hf_smalldata.techniques.domain.mcc import Mcc
+from hf_smalldata.techniques.domain.mmd import Mmd
 from hf_smalldata.techniques.peft.lora import Lora
 from hf_smalldata.techniques.regularise.label_smoothing import LabelSmoothing
 from hf_smalldata.techniques.transfer.freeze import Freeze
@@ -87,18 +93,21 @@ def no_cache(*_args, **_kwargs):
 
 
 def train(
-    kit, techniques, monkeypatch, tmp_path, cache=prefix_cache
+    kit, techniques, monkeypatch, tmp_path, cache=prefix_cache, unlabelled=None
 ) -> tuple[list[float], torch.Tensor, dict[str, Any]]:
     """Losses of training and validation, final weights and facts of one training with a given cache."""
     monkeypatch.setattr(fitting, "SmallDataTrainer", Losses)
     monkeypatch.setattr(fitting, "prefix_cache", cache)
     Losses.seen = []
     recipe = Recipe.parse({
-        "task": kit.task.name, "data": {"name": "rows"}, "model": {"name": str(kit.folder)}, "techniques": techniques,
+        "task": kit.task.name, "data": {"name": "rows", "unlabelled": "theirs"}, "model": {"name": str(kit.folder)},
+        "techniques": techniques,
         "train": {"num_train_epochs": 3, "per_device_train_batch_size": 4, "learning_rate": 0.1, "disable_tqdm": True,
                   "optim": "sgd"},  # Adam makes steps out of rounding where a gradient is zero, as that of key biases
     })  # fmt: skip
-    data = Splits(kit.rows, kit.rows.select([0, 4, 8, 1]), None, kit.labels, kit.problem_type)
+    beside = kit.rows.remove_columns("label") if unlabelled is None else unlabelled
+    beside = beside.add_column("domain", ["theirs"] * len(beside))
+    data = Splits(kit.rows, kit.rows.select([0, 4, 8, 1]), None, kit.labels, kit.problem_type, unlabelled=beside)
     learnt = Fitting(recipe, kit.task, kit.processor, data, tmp_path).attempt(kit.rows, 0, 0)
     weights = torch.cat([tensor.float().ravel() for tensor in learnt.model.state_dict().values()])
     return Losses.seen, weights, learnt.facts
@@ -124,6 +133,19 @@ def train(
 )  # fmt: skip
 def test_losses_and_final_weights_equal_those_without(modality, techniques, where, kits, monkeypatch, tmp_path):
     equal_with_and_without(kits[modality], techniques, where, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("technique", [Coral(), Mmd(), Mcc(), Dann(), Cdan()], ids=lambda each: each.name)
+@pytest.mark.parametrize("modality", ["text-classification", "image-classification", "audio-classification"])
+def test_unlabelled_rows_are_cached_as_labelled_ones_are(modality, technique, kits, monkeypatch, tmp_path):
+    equal_with_and_without(kits[modality], [Freeze(blocks=1), technique], "above 1 block", monkeypatch, tmp_path)
+
+
+def test_unlabelled_rows_that_training_hardly_meets_are_not_cached(text, monkeypatch, tmp_path):
+    many = concatenate_datasets([text.rows.remove_columns("label")] * 4)
+    many = many.remove_columns("id").add_column("id", [f"more/{at}" for at in range(len(many))])
+    facts = train(text, [Freeze(), Coral()], monkeypatch, tmp_path, unlabelled=many)[2]
+    assert facts["prefix_cache"] == "off: training meets but some of the unlabelled rows"
 
 
 def equal_with_and_without(kit, techniques, where, monkeypatch, tmp_path) -> None:

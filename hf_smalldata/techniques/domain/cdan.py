@@ -60,6 +60,7 @@ class Cdan(Technique):
     name = "cdan"
     tasks = POOLED_TASKS
     needs: ClassVar[frozenset[Need]] = frozenset({"unlabelled", "features"})
+    keeps_inputs: ClassVar[bool] = True  # unlabelled rows are as cached as labelled ones
     paper = "https://arxiv.org/abs/1705.10667"
 
     weight: PositiveFloat = 1.0  # beside the cross-entropy

@@ -29,6 +29,7 @@ class Dann(Technique):
     name = "dann"
     tasks = POOLED_TASKS
     needs: ClassVar[frozenset[Need]] = frozenset({"unlabelled", "features"})
+    keeps_inputs: ClassVar[bool] = True  # unlabelled rows are as cached as labelled ones
     paper = "https://arxiv.org/abs/1505.07818"
 
     weight: PositiveFloat = 1.0  # beside the cross-entropy

@@ -40,6 +40,7 @@ class Mcc(Technique):
     name = "mcc"
     tasks = POOLED_TASKS
     needs: ClassVar[frozenset[Need]] = frozenset({"unlabelled"})
+    keeps_inputs: ClassVar[bool] = True  # unlabelled rows are as cached as labelled ones
     paper = "https://arxiv.org/abs/1912.03699"
 
     weight: PositiveFloat = 1.0  # beside the cross-entropy

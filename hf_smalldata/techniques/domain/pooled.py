@@ -112,6 +112,7 @@ class Alignment(Technique):
 
     tasks = POOLED_TASKS
     needs: ClassVar[frozenset[Need]] = frozenset({"unlabelled", "features"})
+    keeps_inputs: ClassVar[bool] = True  # unlabelled rows are as cached as labelled ones
 
     weight: PositiveFloat = 1.0  # beside the cross-entropy
     per_row: PositiveInt = 1  # unlabelled rows for each labelled one
