@@ -85,8 +85,8 @@ class Technique(BaseModel):
     extra: ClassVar[str | None] = None  # the pip extra that brings its libraries
     paper: ClassVar[str] = ""
     paths: ClassVar[tuple[str, ...]] = ()  # fields that may hold a local path, of which only the last part is published
-    # What `batch` and `penalty` do holds for cached states too: inputs stay, or are repeated, and only what rides in the
-    # batch is run
+    # What `batch` and `penalty` do holds for cached states too: inputs stay, or are repeated, and no others are run but
+    # those that ride in the batch
     keeps_inputs: ClassVar[bool] = False
 
     def default_learning_rate(self) -> float | None:
