@@ -111,6 +111,8 @@ class Fitting:
         recipe, data, task, processor = self.recipe, self.data, self.task, self.processor
         set_seed(start)
         context = self.context(drawn, seed, work)
+        for technique in recipe.techniques:
+            technique.check(drawn, context)
         model = task.load_model(recipe.model, data.labels, data.problem_type).to(arguments.device)
         reset_peak()
         begun = time.perf_counter()

@@ -101,6 +101,13 @@ class Technique(BaseModel):
         """
         return None
 
+    def check(self, train: Dataset, ctx: Context) -> None:
+        """Refuse rows or files that it cannot work with. No hook: called before any, and where variants are shown.
+
+        Raises:
+            UserError: what is wrong with them.
+        """
+
     def rows(self, train: Dataset, ctx: Context) -> Dataset:
         """Labelled training rows -> training rows. Made rows say who made them in a `source` column."""
         return train

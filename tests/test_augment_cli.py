@@ -28,6 +28,19 @@ from hf_smalldata.training.batching import EncodedRows
 from hf_smalldata.whole import alone
 
 
+class Refuses(Technique):
+    """Cannot work with any rows; has an `example` hook."""
+
+    name = "refuses"
+    tasks = frozenset(TASKS)
+
+    def check(self, train, ctx):
+        raise UserError(f"refuses: {len(train)} rows are not for me")
+
+    def example(self, example):
+        return example
+
+
 class Swap(Technique):
     """A `rows` hook: two variants of each row, of which some stay as they are."""
 
@@ -264,6 +277,11 @@ def test_draws_are_those_of_training(recipe):
             trained.set_epoch(epoch)
             (features,) = found.task.encode([variant.row], found.processor)
             np.testing.assert_array_equal(features["pixel_values"], trained[at]["pixel_values"])
+
+
+def test_rows_that_a_technique_cannot_work_with_are_refused_before_any_variant(recipe):
+    with pytest.raises(UserError, match=r"refuses: \d+ rows are not for me"):
+        variants(recipe("text-classification", Refuses()))
 
 
 def test_same_seed_same_variants_another_seed_others(recipe):

@@ -156,7 +156,10 @@ def variants(
     work = _Folder()
     fitting = Fitting.of(recipe, data, work.path)
     set_seed(seed)
-    rows, lost = _made_rows(drawn, using(recipe.techniques, "rows"), fitting.context(drawn, seed, work.path))
+    context = fitting.context(drawn, seed, work.path)
+    for technique in recipe.techniques:
+        technique.check(drawn, context)
+    rows, lost = _made_rows(drawn, using(recipe.techniques, "rows"), context)
     kept = set(real(rows)["id"][:])
     found = Variants(
         fitting.task, fitting.processor, data.labels, data.problem_type, rows,

@@ -84,6 +84,15 @@ def test_negations_labels_and_the_users_words_are_neither_deleted_nor_replaced()
     assert all("movie" in made for made in protect["text"])
 
 
+def test_no_negation_is_moved_and_no_clitic_has_a_synonym():
+    text = "it 's not a good film , the plot isn 't new and we can 't hear it"
+    for made in made_of(text, alpha_swap=0.1, n_aug=200):
+        assert [at for at, word in enumerate(made.split()) if word in ("not", "'t")] == [2, 10, 15]
+    for made in made_of(text, alpha_synonym=1.0, alpha_deletion=0.5):
+        assert made.split().count("'t") == 2
+        assert not {"'sec", "'second", "'tonne"} & set(made.split())
+
+
 def test_case_punctuation_and_gaps_stay_where_words_are_replaced():
     for made in made_of("(Movie),  house!\n", alpha_synonym=0.5):
         assert made.startswith("(")

@@ -52,13 +52,12 @@ def test_the_row_decides_how_often():
 
 
 def test_proteins_are_refused_and_rna_is_not(sequence):
-    def of(letters: str):
-        return replace(sequence.context(), train=Dataset.from_dict({"sequence": [letters], "label": [0]}))
+    def of(letters: str) -> Dataset:
+        return Dataset.from_dict({"sequence": [letters], "label": [0]})
 
     with pytest.raises(UserError, match="expected DNA or RNA, found proteins"):
-        ReverseComplement().model(sequence.network(), of("MKTAYIAKQRQISFVKSHFSRQ"))
-    network = sequence.network()
-    assert ReverseComplement().model(network, of("ACGUUGCA")) is network
+        ReverseComplement().check(of("MKTAYIAKQRQISFVKSHFSRQ"), sequence.context())
+    ReverseComplement().check(of("ACGUUGCA"), sequence.context())
 
 
 def test_a_probability_has_a_range():

@@ -170,8 +170,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_recorded_noise_and_rooms_are_taken_from_a_folder_and_below(folder, audio):
     technique = Waveform(speed=(1, 1), noise=str(folder), noise_snr_db=(0, 0), probability=1)
-    network = audio.network()
-    assert technique.model(network, audio.context()) is network
+    technique.check(audio.rows, audio.context())
     heard = {round(loudest_hz(example(technique, tone(440), seed) - tone(440)), -1) for seed in range(8)}
     assert heard == {60, 3000}
     room = Waveform(**OFF, rooms=str(folder), probability=1)
@@ -181,7 +180,7 @@ def test_recorded_noise_and_rooms_are_taken_from_a_folder_and_below(folder, audi
 def test_a_folder_without_usable_sounds_is_refused_before_training(folder, audio):
     def refused(**fields: str) -> str:
         with pytest.raises(UserError) as caught:
-            Waveform(**fields).model(audio.network(), audio.context())
+            Waveform(**fields).check(audio.rows, audio.context())
         return str(caught.value)
 
     assert f"waveform.noise: expected a folder of sound files, found no folder {folder}/none" in refused(
@@ -192,7 +191,7 @@ def test_a_folder_without_usable_sounds_is_refused_before_training(folder, audio
     (folder / "broken.wav").write_text("no sound")
     assert "broken.wav" in refused(noise=str(folder))
     (folder / "broken.wav").unlink()
-    Waveform(noise=str(folder)).model(audio.network(), audio.context())
+    Waveform(noise=str(folder)).check(audio.rows, audio.context())
 
 
 @pytest.mark.parametrize(

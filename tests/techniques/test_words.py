@@ -22,8 +22,8 @@ TEXTS = ("The movie wasn't good, and its plot was slow.", "Great value for money
 ROWS = Dataset.from_list([{"id": str(at), "text": text, "label": at} for at, text in enumerate(TEXTS)])
 TAGGED = {"id": "a", "text": "(Ann Lee) sang.", "tokens": ["(", "Ann", "Lee", ")", "sang", "."],
           "starts": [0, 1, 5, 8, 10, 14], "label": [0, 1, 2, 0, 0, 0]}  # fmt: skip
-GUARDED = ("not", "Never,", "isn't", "isn’t", "dont", "cannot", "n't", "(no", "(won't)", "wouldn", "price", "FAULT",
-           "late")  # fmt: skip
+GUARDED = ("not", "Never,", "isn't", "isn’t", "dont", "cannot", "n't", "(no", "(won't)", "wouldn", "'t", "t", "shan't",
+           "price", "FAULT", "late")  # fmt: skip
 FREE = ("nothingness", "knot", "front", "notes", "pricey", "do", "now", "want", "")
 
 

@@ -92,7 +92,7 @@ class Eda(Technique):
         library = require("nlpaug.augmenter.word", extra="text")
         settings = {"aug_max": None, **AS_WORDS}
         if self.alpha_swap:
-            rules.append(partial(_move, library.RandomWordAug("swap", aug_p=self.alpha_swap, **settings)))
+            rules.append(partial(_swap, library.RandomWordAug("swap", aug_p=self.alpha_swap, **settings), leave))
         if self.alpha_deletion:
             deletion = library.RandomWordAug("delete", aug_p=self.alpha_deletion, stopwords_regex=leave, **settings)
             rules.append(partial(_move, deletion))
@@ -110,6 +110,14 @@ def _is_outside(word: Word) -> bool:
 def _move(augmenter: Any, row: Row, rng: np.random.Generator) -> dict[str, Any]:
     """Words with the signs that touch them swapped or deleted."""
     return {**row, "text": " ".join(applied(augmenter, row["text"].split(), rng))}
+
+
+def _swap(augmenter: Any, leave: re.Pattern[str], row: Row, rng: np.random.Generator) -> dict[str, Any]:
+    """As `_move`, but for swaps that would move what is left alone, such as a negation: then nothing changes."""
+    made, before = _move(augmenter, row, rng), row["text"].split()
+    kept = [(at, word) for at, word in enumerate(before) if leave.match(word)]
+    after = made["text"].split()
+    return made if all(after[at].lower() == word.lower() for at, word in kept) else dict(row)
 
 
 def _insert(alpha: float, leave: re.Pattern[str], row: Row, rng: np.random.Generator) -> dict[str, Any]:

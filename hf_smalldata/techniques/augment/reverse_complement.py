@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from datasets import Dataset
 from pydantic import Field
-from torch import nn
 
 from hf_smalldata.data.sequences import guess_alphabet
 from hf_smalldata.errors import UserError
@@ -38,12 +38,11 @@ class ReverseComplement(Technique):
 
     probability: float = Field(default=0.5, ge=0, le=1)  # of the other strand
 
-    def model(self, model: nn.Module, ctx: Context) -> nn.Module:
-        """The model as it is; proteins are refused."""
-        if guess_alphabet(ctx.train["sequence"][:]) == "protein":
+    def check(self, train: Dataset, ctx: Context) -> None:
+        """Proteins are refused."""
+        if guess_alphabet(train["sequence"][:]) == "protein":
             raise UserError("reverse_complement: expected DNA or RNA, found proteins, which have no other strand; "
                             "leave it out")  # fmt: skip
-        return model
 
     def example(self, example: dict[str, Any]) -> dict[str, Any]:
         """A row, or that of its other strand."""

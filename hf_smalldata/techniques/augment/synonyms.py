@@ -33,8 +33,8 @@ class Thesaurus:
         self.synonyms = {word: others for word, others in found.items() if others}
 
     def predict(self, word: str, pos: str | None = None) -> list[str]:
-        """Synonyms of a word, whatever its part of speech."""
-        return self.synonyms.get(word.lower(), [])
+        """Synonyms of a word, whatever its part of speech; none of a letter: it may be the rest of `not`."""
+        return self.synonyms.get(word.lower(), []) if len(word) > 1 else []
 
     def pos_tag(self, words: list[str]) -> list[tuple[str, str]]:
         """Words without a part of speech: the paper asks for none."""

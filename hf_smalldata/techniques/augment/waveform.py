@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Self
 
 import numpy as np
+from datasets import Dataset
 from pydantic import AfterValidator, Field, model_validator
-from torch import nn
 
 from hf_smalldata.data.audio import Waveform as Samples
 from hf_smalldata.technique import Context, Technique
@@ -82,12 +82,11 @@ class Waveform(Technique):
             raise ValueError("`noise` needs `noise_snr_db`, such as [10, 30]")
         return self
 
-    def model(self, model: nn.Module, ctx: Context) -> nn.Module:
-        """The model as it is; folders are looked through before training."""
+    def check(self, train: Dataset, ctx: Context) -> None:
+        """Folders are looked through."""
         for field in self.paths:
             if (folder := getattr(self, field)) is not None:
                 recordings(folder, f"waveform.{field}")
-        return model
 
     def example(self, example: dict[str, Any]) -> dict[str, Any]:
         """A row with its decoded sound changed."""

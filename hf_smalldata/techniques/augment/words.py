@@ -25,8 +25,8 @@ NEGATIONS = (
     "scarcely", "without",
 )  # fmt: skip
 # before n't, which is written with it, without its sign, or cut off as a word of its own
-AUXILIARIES = ("ai", "are", "ca", "could", "did", "do", "does", "had", "has", "have", "is", "must", "need", "should",
-               "was", "were", "wo", "would")  # fmt: skip
+AUXILIARIES = ("ai", "are", "ca", "could", "did", "do", "does", "had", "has", "have", "is", "might", "must", "need",
+               "sha", "should", "was", "were", "wo", "would")  # fmt: skip
 
 
 class Word(NamedTuple):
@@ -90,6 +90,11 @@ def varied(train: Dataset, ctx: Context, technique: str, count: int, change: Cha
                 seen.add(_inputs(variant))
                 made.append({**variant, "parent": row["id"]})
     ctx.facts[technique] = facts
+    if facts["same"] or facts["empty"]:
+        logger.info("%s: left out %d variants like a row that is there and %d empty ones", technique, facts["same"],
+                    facts["empty"])  # fmt: skip
+    if not count:
+        return train
     if not made:
         logger.warning("%s: made no row: every variant was like a row that is there, or empty", technique)
         return train
@@ -109,7 +114,7 @@ def of_words(change: Callable[..., Sequence[Word]]) -> Change:
 def protected(words: Iterable[str], labels: Iterable[str]) -> re.Pattern[str]:
     """Matches a word, with signs around it, that is one of `words`, a negation or part of a label's name."""
     names = [word for label in labels for word in WORD.findall(label.replace("_", " "))]
-    negated = rf"(?:{'|'.join(AUXILIARIES)})n(?:['’]?t)?|n['’]t"
+    negated = rf"(?:{'|'.join(AUXILIARIES)})n(?:['’]?t)?|n['’]t|t"  # t: of `can 't`
     listed = "|".join(re.escape(word) for word in dict.fromkeys([*words, *names, *NEGATIONS]))
     return re.compile(rf"\W*(?:{listed}|{negated})\W*$", re.IGNORECASE)
 
