@@ -57,6 +57,7 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.split(".", maxsplit=1)[0]:
+        package = module.split(".", maxsplit=1)[0]
+        if error.name != package:
             raise
-        raise UserError(f"{module} is not installed; run: pip install 'hf_smalldata[{extra}]'") from None
+        raise UserError(f"{package} is not installed; run: pip install 'hf_smalldata[{extra}]'") from None

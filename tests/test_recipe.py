@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hf_smalldata.catalogue import recipe_files
 from hf_smalldata.errors import Problems, UserError
 from hf_smalldata.recipe import Recipe, override
 from hf_smalldata.tasks import TASKS
-from hf_smalldata.techniques import REGISTRY, get_technique
+from hf_smalldata.techniques import ELSEWHERE, REGISTRY, get_technique
 from hf_smalldata.techniques.peft.lora import Lora
 from hf_smalldata.techniques.transfer.freeze import Freeze
 from hf_smalldata.yaml_text import LARGEST_FILE_BYTES, read_yaml
@@ -231,6 +232,14 @@ def test_seeds_are_whole_numbers_that_torch_and_numpy_take(seeds):
 
 def test_a_seed_twice_is_refused():
     assert problem(seeds=[1, 2, 1]) == "seeds: each seed once, got [1, 2, 1]"
+
+
+@pytest.mark.parametrize(("name", "here"), ELSEWHERE.items())
+def test_a_name_of_the_field_is_refused_with_what_stands_for_it(name, here):
+    assert problem(techniques=[name]) == f"techniques.{name}: no technique of that name; it is {here}"
+    assert name not in REGISTRY
+    known = re.split(r"[ :.]", here.strip("`"))[0]
+    assert known in {*REGISTRY, "train", "hf-smalldata"}
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest():

@@ -97,12 +97,30 @@ REGISTRY: dict[str, str] = {
 }
 
 
+ELSEWHERE = {  # names of the field -> what stands for them here
+    "discriminative": "llrd",
+    "discriminative_fine_tuning": "llrd",
+    "early_stopping": "train.early_stopping_patience",
+    "feature_extraction": "freeze: {blocks: all}",
+    "flexmatch": "fixmatch: {flexible: true}",
+    "freezing": "freeze",
+    "noisy_student": "pseudo_labels beside dropout or an augmentation",
+    "smote": "feature_synthesis: {kind: smote}",
+    "supcon": "contrastive: {loss: supcon}",
+    "tapt": "continued_pretraining: {corpus: both}",
+    "tent": "`hf-smalldata predict --adapt tent`",
+    "weight_decay": "train.weight_decay",
+}
+
+
 def get_technique(name: str) -> type[Technique]:
     """The class behind a name.
 
     Raises:
         UserError: no such technique.
     """
+    if name in ELSEWHERE:
+        raise UserError(f"no technique of that name; it is {ELSEWHERE[name]}")
     if name not in REGISTRY:
         raise UserError(f"unknown technique{did_you_mean(name, REGISTRY)}")
     module, _, attribute = REGISTRY[name].partition(":")
