@@ -138,7 +138,8 @@ class Fitting:
             off = "training meets but some of the unlabelled rows"
         parts = [train_rows, judges, None if beside is None else beside.encoded]
         cacheable = [] if off else [part for part in parts if part is not None]
-        logger.info("seed %d: training on %d rows; the weights kept are those of %s", seed, len(rows), self.weights_of)
+        which = f"; the weights kept are those of {self.weights_of}" if arguments.num_train_epochs > 0 else ""
+        logger.info("seed %d: training on %d rows%s", seed, len(rows), which)
         started = time.perf_counter()
         with (
             compact_embedding(model, cacheable) as compact,
