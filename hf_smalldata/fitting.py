@@ -24,7 +24,7 @@ from hf_smalldata.data.domains import REST, rest, with_labels
 from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import ragged, stacked
-from hf_smalldata.evaluation.metrics import MAIN_METRIC, greater_is_better, score
+from hf_smalldata.evaluation.metrics import score
 from hf_smalldata.memory import keep_few_kernels, peak_bytes, peak_gpu_bytes, reset_peak
 from hf_smalldata.nn.heads import scale_logits
 from hf_smalldata.nn.losses import probabilities
@@ -35,12 +35,11 @@ from hf_smalldata.tasks.task import Predictions, Task
 from hf_smalldata.technique import Context, Predictor, using
 from hf_smalldata.training.arguments import learning_rate_of, training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator, to_device
-from hf_smalldata.training.best import KeepBest
 from hf_smalldata.training.compact_embedding import compact_embedding
 from hf_smalldata.training.kept import Kept
 from hf_smalldata.training.predict import predict_logits
 from hf_smalldata.training.prefix_cache import NOTHING_FROZEN, inputs_change, prefix_cache
-from hf_smalldata.training.selection import CRITERIA, LAST, selects, some
+from hf_smalldata.training.selection import CRITERIA, LAST, best_of, rows_that_tell, selects
 from hf_smalldata.training.tracking import Tracking, tracked
 from hf_smalldata.training.trainer import SmallDataTrainer
 from hf_smalldata.training.unlabelled import riders
@@ -126,16 +125,15 @@ class Fitting:
         hook_seconds = time.perf_counter() - begun
         audit_labels(rows, context)
         found, beside = context.facts, riders(recipe.techniques, context)
-        tellers = self._tellers(context)
+        tellers = rows_that_tell(recipe.train["select_by"], data.validation, context)
         del context  # and with it the models that techniques had it fit
         collate = collator(task, processor, self.width, data.problem_type)
         given, rows = rows, task.cut(rows, processor)
         own = self.kept.features(rows, task, processor) if given is drawn else None  # made rows have no lasting id
         train_rows = EncodedRows(rows, task, processor, using(recipe.techniques, "example"), start, own, beside)
         judges = None if tellers is None else self._encoded(task.cut(tellers, processor))
-        off = inputs_change(recipe.techniques)
-        if not off and beside is not None and not beside.stay(len(rows) * beside.per_row * arguments.num_train_epochs):
-            off = "training meets but some of the unlabelled rows"
+        met = arguments.num_train_epochs * len(rows)
+        off = inputs_change(recipe.techniques) or ("" if beside is None else beside.change(met))
         parts = [train_rows, judges, None if beside is None else beside.encoded]
         cacheable = [] if off else [part for part in parts if part is not None]
         which = f"; the weights kept are those of {self.weights_of}" if arguments.num_train_epochs > 0 else ""
@@ -157,7 +155,7 @@ class Fitting:
                 train_dataset=train_rows,
                 eval_dataset=judges,
                 compute_metrics=None if judges is None else partial(self._scores, judges),
-                callbacks=self._keep_best() if judges is not None else [],
+                callbacks=[] if judges is None else [best_of(recipe.train, data.problem_type)],
             )
             if arguments.num_train_epochs > 0 or arguments.max_steps > 0:
                 trainer.train(resume_from_checkpoint=self._checkpoint(work / "checkpoints"))
@@ -282,23 +280,6 @@ class Fitting:
             return learnt[key]
 
         return fit
-
-    def _tellers(self, ctx: Context) -> Dataset | None:
-        """Rows that tell the best epoch: validation rows, or unlabelled ones by `train.select_by`."""
-        if self.recipe.train["select_by"] not in CRITERIA:
-            return self.data.validation
-        assert ctx.unlabelled is not None  # the recipe was refused without them
-        return with_labels(some(ctx.unlabelled, ctx.seed), self.data.labels, self.data.problem_type)
-
-    def _keep_best(self) -> list[KeepBest]:
-        train = self.recipe.train
-        if train["select_by"] in CRITERIA:
-            metric, better = train["select_by"], train["select_by"] == "mutual_information"
-        else:
-            metric = train.get("metric_for_best_model") or MAIN_METRIC[self.data.problem_type]
-            given = train.get("greater_is_better")
-            better = greater_is_better(metric) if given is None else given
-        return [KeepBest(metric, better, train["early_stopping_patience"], train["early_stopping_threshold"])]
 
     def _scores(self, rows: EncodedRows, result: Any) -> dict[str, float]:
         """Of rows that tell the best epoch (windows of long ones) during training; the Trainer keeps their order."""

@@ -7,10 +7,17 @@ Both may prefer a wrong model; a few labelled rows of the target as `data.valida
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset
+
+from hf_smalldata.data.domains import with_labels
+from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.evaluation.metrics import MAIN_METRIC, greater_is_better
+from hf_smalldata.technique import Context
+from hf_smalldata.training.best import KeepBest
 
 Array = np.ndarray[Any, Any]
 
@@ -40,6 +47,25 @@ def selects(select_by: Selection, validation: Dataset | None) -> str:
     if select_by in CRITERIA:
         return f"the epoch with the best {select_by.replace('_', ' ')} on unlabelled rows"
     return "the best epoch on validation rows" if validation is not None else LAST
+
+
+def rows_that_tell(select_by: Selection, validation: Dataset | None, ctx: Context) -> Dataset | None:
+    """Rows that tell the best epoch: validation rows, or unlabelled ones with labels of no meaning."""
+    if select_by not in CRITERIA:
+        return validation
+    assert ctx.unlabelled is not None  # the recipe was refused without them
+    return with_labels(some(ctx.unlabelled, ctx.seed), ctx.labels, ctx.problem_type)
+
+
+def best_of(train: Mapping[str, Any], problem_type: ProblemType) -> KeepBest:
+    """What keeps the best weights, by the settings of a recipe."""
+    if train["select_by"] in CRITERIA:
+        metric, better = train["select_by"], train["select_by"] == "mutual_information"
+    else:
+        metric = train.get("metric_for_best_model") or MAIN_METRIC[problem_type]
+        given = train.get("greater_is_better")
+        better = greater_is_better(metric) if given is None else given
+    return KeepBest(metric, better, train["early_stopping_patience"], train["early_stopping_threshold"])
 
 
 def some(rows: Dataset, seed: int) -> Dataset:

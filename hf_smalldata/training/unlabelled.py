@@ -65,9 +65,11 @@ class UnlabelledRows:
         found = {VIEWS[0]: [self._weak(at) for at in rows]}
         return {**found, VIEWS[1]: [self._strong(at) for at in rows]} if self.twice else found
 
-    def stay(self, most: float) -> bool:
-        """Whether they are met as they are, and `most` that training meets are all of them: then a cache is of use."""
-        return not self.weak and not self.twice and len(self.features) <= most
+    def change(self, labelled: float) -> str:
+        """Why a cache would not do, or not pay, beside so many labelled rows of all epochs; empty where it does."""
+        if self.weak or self.twice:
+            return "unlabelled rows are drawn anew each epoch"
+        return "training meets but some of the unlabelled rows" if len(self.features) > labelled * self.per_row else ""
 
     def _weak(self, at: int) -> Features:
         if self.weak:
