@@ -75,7 +75,7 @@ class Fitting:
     def of(cls, recipe: Recipe, data: Splits, work: Path, **more: Any) -> Fitting:
         """A recipe on its rows, with what these decide of the model's settings."""
         keep_few_kernels()
-        task = get_task(recipe.task)
+        task, recipe = get_task(recipe.task), recipe.settled()
         processor = task.load_processor(recipe.model)
         model = task.settled(recipe.model, processor, data.train)
         if model != recipe.model:

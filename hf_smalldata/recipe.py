@@ -93,6 +93,13 @@ class Recipe(BaseModel):
         changes = {"techniques": tuple(techniques), "train": {**self.train, "learning_rate": rate}}
         return self.model_copy(update=changes)
 
+    def settled(self) -> Recipe:
+        """This recipe with the model's settings as its techniques need them."""
+        model = self.model
+        for technique in self.techniques:
+            model = technique.settled(model)
+        return self.model_copy(update={"model": model})
+
     def as_dict(self) -> dict[str, Any]:
         """Plain dicts and lists that `parse` reads back to the same recipe."""
         return {

@@ -101,6 +101,10 @@ class Technique(BaseModel):
         """
         return None
 
+    def settled(self, spec: ModelSpec) -> ModelSpec:
+        """The model's settings as this technique needs them. No hook: called before model and processor are loaded."""
+        return spec
+
     def check(self, train: Dataset, ctx: Context) -> None:
         """Refuse rows or files that it cannot work with. No hook: called before any, and where variants are shown.
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +32,7 @@ from hf_smalldata.data.table import FILE
 from hf_smalldata.evaluation.arrays import ragged
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import Batch, ModelSpec, Task
-from hf_smalldata.technique import Context
+from hf_smalldata.technique import Context, Technique
 from hf_smalldata.testing import (
     COLOURS,
     TOPICS,
@@ -71,10 +71,18 @@ class Kit:
     work: Path
     problem_type: str = "single_label_classification"
     template: str | None = None
+    prompt_tokens: int | None = None
 
     @property
     def spec(self) -> ModelSpec:
-        return ModelSpec(name=str(self.folder), template=self.template)
+        return ModelSpec(name=str(self.folder), template=self.template, prompt_tokens=self.prompt_tokens)
+
+    def settled(self, technique: Technique) -> Kit:
+        """With the model's settings as a technique needs them."""
+        spec = technique.settled(self.spec)
+        if spec == self.spec:
+            return self
+        return replace(self, prompt_tokens=spec.prompt_tokens, processor=self.task.load_processor(spec))
 
     def network(self, seed: int = 0) -> Any:
         """A fresh pretrained network; a seed fixes its head."""

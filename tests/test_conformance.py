@@ -65,6 +65,9 @@ def kits(kits, masked, request):
     """A technique that fills in words has a masked language model, and mostly a template for classes of texts."""
     callspec = getattr(request.node, "callspec", None)
     name = None if callspec is None else callspec.params.get("name")
+    if name in REGISTRY:
+        kits = {task: kit.settled(get_technique(name)()) if task in get_technique(name).tasks else kit
+                for task, kit in kits.items()}  # fmt: skip
     if name not in ("pattern", "mlm_substitution", "continued_pretraining"):
         return kits
     tokens = kits["token-classification"]

@@ -160,7 +160,7 @@ class Workbench:
 
     def _model(self, recipe: Recipe, data: Splits) -> tuple[Recipe, Any, Kept]:
         """A recipe with what its rows decide of its model, the model's processor, and what is kept of rows for it."""
-        task, source = get_task(recipe.task), self._source(recipe)
+        task, source, recipe = get_task(recipe.task), self._source(recipe), recipe.settled()
 
         def loaded(spec: ModelSpec) -> tuple[Any, Kept]:
             place = f"{source} {spec.model_dump_json()}"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from datasets import Dataset
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
 from hf_smalldata.data.modality import Kind
@@ -36,6 +36,7 @@ class ModelSpec(BaseModel):
     trust_remote_code: bool = False  # runs the model repository's own code: only for repositories you trust
     max_length: PositiveInt | None = None  # tokens; longer texts are cut. Default: what the model can take
     template: str | None = None  # of every text, such as "It was {mask}. {text}": the classifier reads the mask
+    prompt_tokens: PositiveInt | None = None  # new tokens before every text; set by `prompt_tuning`, which learns them
     image_size: PositiveInt | None = None  # pixels a side. Default: the checkpoint's own
     seconds: PositiveFloat | None = None  # of sound; longer clips are cut. Default: what the model can take, 30 at most
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = None
@@ -44,6 +45,12 @@ class ModelSpec(BaseModel):
     @classmethod
     def _check_template(cls, template: str | None) -> str | None:
         return None if template is None else check_template(template)
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.template is not None and self.prompt_tokens is not None:
+            raise ValueError("expected a template or prompt tokens before a text, got both; leave one of them out")
+        return self
 
 
 class Task(ABC):

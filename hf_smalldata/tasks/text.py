@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import torch
 from datasets import Dataset
-from torch import nn
+from torch import Tensor, nn
 
 from hf_smalldata.data.modality import Kind
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.cloze import mask_first
 from hf_smalldata.tasks.pretrained import load_classifier, load_processor
-from hf_smalldata.tasks.prompt import prompt, prompted
+from hf_smalldata.tasks.prompt import prompt, prompt_token_ids, prompted, with_prompt_tokens
 from hf_smalldata.tasks.task import Batch, Features, ModelSpec, Task
 
 LONGEST = 512  # tokens, where neither recipe nor tokenizer sets a limit
@@ -37,11 +37,18 @@ class TextClassification(Task):
             UserError: no tokenizer, `max_length` above what the model can take, or a template without a mask.
         """
         tokenizer = load_tokenizer(self.model_class, spec)
+        if spec.prompt_tokens is not None:
+            return with_prompt_tokens(tokenizer, spec.prompt_tokens)
         return tokenizer if spec.template is None else prompted(tokenizer, spec.template)
 
     def load_model(self, spec: ModelSpec, labels: Sequence[str], problem_type: ProblemType) -> nn.Module:
-        """A sequence classifier with a new head; with a template it is the mask's state that the head reads."""
+        """A sequence classifier with a new head; with a template it is the mask's state that the head reads.
+
+        Prompt tokens start as copies of other tokens' vectors, drawn from torch's global generator.
+        """
         model = load_classifier(self.model_class, spec, labels, problem_type)
+        if spec.prompt_tokens is not None:
+            add_vectors(model, prompt_token_ids(self.load_processor(spec)))
         if spec.template is not None:
             mask_first(model, prompt(load_tokenizer(self.model_class, spec), spec.template).place)
         return model
@@ -64,6 +71,23 @@ class TextClassification(Task):
     def length(self, features: Features) -> int:
         """Tokens."""
         return len(features["input_ids"])
+
+
+@torch.no_grad()
+def add_vectors(model: Any, tokens: Sequence[int]) -> None:
+    """Vectors of new tokens at the end of a network's table, each a copy of another token's; those there already stay.
+
+    Args:
+        model: changed in place, its config too.
+        tokens: ids, the last of the vocabulary.
+    """
+    before = len(model.get_input_embeddings().weight)
+    if before > max(tokens):
+        return
+    model.resize_token_embeddings(max(tokens) + 1, mean_resizing=False)
+    table: Tensor = model.get_input_embeddings().weight
+    new = [token for token in tokens if token >= before]
+    table[new] = table[torch.randint(before, (len(new),))]
 
 
 def tokens_of(texts: list[str], processor: Any, pairs: list[str] | None = None) -> list[Features]:

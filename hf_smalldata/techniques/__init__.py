@@ -22,6 +22,7 @@ REGISTRY: dict[str, str] = {
     "ia3": "hf_smalldata.techniques.peft.ia3:Ia3",
     "vera": "hf_smalldata.techniques.peft.vera:Vera",
     "bitfit": "hf_smalldata.techniques.peft.bitfit:BitFit",
+    "prompt_tuning": "hf_smalldata.techniques.peft.prompt_tuning:PromptTuning",
     # augment
     "eda": "hf_smalldata.techniques.augment.eda:Eda",
     "char_noise": "hf_smalldata.techniques.augment.char_noise:CharNoise",
@@ -98,6 +99,7 @@ REGISTRY: dict[str, str] = {
 
 
 ELSEWHERE = {  # names of the field -> what stands for them here
+    "adaption_prompt": "lora: prompts inside of blocks do not merge into a model that `pipeline` loads",
     "discriminative": "llrd",
     "discriminative_fine_tuning": "llrd",
     "early_stopping": "train.early_stopping_patience",
@@ -105,6 +107,9 @@ ELSEWHERE = {  # names of the field -> what stands for them here
     "flexmatch": "fixmatch: {flexible: true}",
     "freezing": "freeze",
     "noisy_student": "pseudo_labels beside dropout or an augmentation",
+    "p_tuning": "prompt_tuning",
+    "prefix": "prompt_tuning: keys and values of every block do not merge into a model that `pipeline` loads",
+    "prefix_tuning": "prompt_tuning: keys and values of every block do not merge into a model that `pipeline` loads",
     "smote": "feature_synthesis: {kind: smote}",
     "supcon": "contrastive: {loss: supcon}",
     "tapt": "continued_pretraining: {corpus: both}",

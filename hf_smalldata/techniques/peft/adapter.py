@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from peft import IA3Config, LoraConfig, PeftModel, TaskType, VeraConfig, get_peft_model
+from peft import PeftConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.ia3 import Conv2d as ScaledConv2d
 from peft.tuners.lora import Conv2d as AdaptedConv2d
 from torch import nn
@@ -81,7 +82,7 @@ def called(layers: dict[str, nn.Module], names: Sequence[str]) -> list[str]:
     return [name for name in layers if name.split(".")[-1] in names]
 
 
-def adapted(model: nn.Module, ctx: Context, config: LoraConfig | IA3Config | VeraConfig) -> PeftModel:
+def adapted(model: nn.Module, ctx: Context, config: PeftConfig) -> PeftModel:
     """The network with adapters beside the layers that `config` names; everything else but the head is frozen.
 
     Args:
@@ -90,9 +91,10 @@ def adapted(model: nn.Module, ctx: Context, config: LoraConfig | IA3Config | Ver
         config: of the adapter, of which the parts that are alike for all adapters are filled in.
     """
     hold_statistics(model)
-    config.task_type = TASK_TYPES.get(ctx.task.model_class)
-    config.modules_to_save = head_names(model)
-    config.fan_in_fan_out = any(isinstance(model.get_submodule(name), Conv1D) for name in config.target_modules or ())
+    settings: Any = config
+    settings.task_type = TASK_TYPES.get(ctx.task.model_class)
+    settings.modules_to_save = head_names(model)
+    settings.fan_in_fan_out = any(isinstance(model.get_submodule(name), Conv1D) for name in settings.target_modules)
     wrapped = get_peft_model(model, config)
     _tell_strides(wrapped)
     return wrapped
