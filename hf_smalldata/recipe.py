@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 import yaml
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
+from pydantic.fields import FieldInfo
 
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.destination import PublishSpec
@@ -238,12 +240,52 @@ def _section(kind: type[Section], content: Any, where: str, problems: list[str])
             elif each["type"] == "missing":
                 text = "missing"
             else:
-                text = each["msg"].removeprefix("Value error, ")
+                text = _range(kind, each) or each["msg"].removeprefix("Value error, ")
                 text = f"{text[0].lower()}{text[1:]}" + (f", got {each['input']!r}" if key else "")
             found.setdefault(key, []).append(text)
         problems += [f"{where}.{key}: {' or '.join(texts)}" if key else f"{where}: {texts[0]}"
                      for key, texts in found.items()]  # fmt: skip
         return None
+
+
+def _range(kind: type[BaseModel], error: Mapping[str, Any]) -> str:
+    """Both ends of what a setting may be, where its value lies beyond one of them: `expected 0 to 1`."""
+    ends = {"greater_than_equal": Ge, "greater_than": Gt, "less_than_equal": Le, "less_than": Lt}
+    if error["type"] not in ends:
+        return ""
+    field = _field(kind, error["loc"])
+    limits = list(_constraints(field))
+    low = next((each for each in limits if isinstance(each, Ge | Gt)), None)
+    high = next((each for each in limits if isinstance(each, Le | Lt)), None)
+    if isinstance(low, Ge) and isinstance(high, Le):
+        return f"expected {low.ge} to {high.le}"
+    told = [] if low is None else [f"at least {low.ge}" if isinstance(low, Ge) else f"above {low.gt}"]
+    told += [] if high is None else [f"at most {high.le}" if isinstance(high, Le) else f"below {high.lt}"]
+    return f"expected {' and '.join(told)}" if told else ""
+
+
+def _field(kind: type[BaseModel], loc: tuple[int | str, ...]) -> FieldInfo:
+    """The field that an error speaks of, which may be of a section within another."""
+    field = kind.model_fields[str(loc[0])]
+    for inner in (field.annotation, *get_args(field.annotation)):
+        if len(loc) > 1 and isinstance(inner, type) and issubclass(inner, BaseModel) and loc[1] in inner.model_fields:
+            return inner.model_fields[str(loc[1])]
+    return field
+
+
+def _constraints(field: Any) -> Iterator[Any]:
+    """Limits that an annotation holds anywhere: those of a tuple's numbers too."""
+    if isinstance(field, FieldInfo):
+        yield from field.metadata
+        yield from _constraints(field.annotation)
+        return
+    for each in (*getattr(field, "__metadata__", ()), *get_args(field)):
+        if isinstance(each, FieldInfo):
+            yield from each.metadata
+        elif isinstance(each, Ge | Gt | Le | Lt):
+            yield each
+        else:
+            yield from _constraints(each)
 
 
 def _setting(kind: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, Iterable[str]]:

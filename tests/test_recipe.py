@@ -96,7 +96,7 @@ def test_an_override_reaches_the_settings_within_a_techniques_setting():
         assert (technique.keep.ratio, technique.keep.agreement, technique.epochs) == (ratio, 0.5, 2)
     assert given["techniques"][0]["language_model"]["keep"] == {"agreement": 0.5}
     wrong = problem("techniques.language_model.keep.ratio=-1", **given)
-    assert wrong == "techniques.language_model.keep.ratio: input should be greater than 0, got -1"
+    assert wrong == "techniques.language_model.keep.ratio: expected above 0, got -1"
     wrong = problem("techniques.language_model.keep.ration=1", **given)
     assert wrong == "techniques.language_model.keep.ration: unknown setting; did you mean 'ratio'?"
     wrong = problem("techniques.language_model.keep={per_class: 2, ratio: 2}", **given)
@@ -168,11 +168,11 @@ def test_all_problems_of_a_recipe_come_at_once_with_the_nearest_names():
     assert found == (
         "14 problems in the recipe:\n"
         "  modle: unknown section; did you mean 'model'?\n"
-        "  data.fraction: input should be less than or equal to 1, got 2\n"
+        "  data.fraction: expected above 0 and at most 1, got 2\n"
         "  data.labels_per_clas: unknown setting; did you mean 'labels_per_class'?\n"
-        "  model.max_length: input should be greater than 0, got 0\n"
+        "  model.max_length: expected above 0, got 0\n"
         "  techniques.lorra: unknown technique; did you mean 'lora'?\n"
-        "  techniques.lora.rank: input should be greater than 0, got -1\n"
+        "  techniques.lora.rank: expected above 0, got -1\n"
         "  techniques.lora.alfa: unknown setting; did you mean 'alpha'?\n"
         "  techniques: expected a technique such as `lora` or `lora: {rank: 8}`, got 3\n"
         "  techniques.dropout: expected settings such as {…}, got 5\n"
@@ -344,3 +344,14 @@ def test_every_recipe_of_the_package_parses_and_says_what_it_is(name):
 def test_there_are_recipes_for_each_task():
     tasks = {Recipe.read(file).task for file in recipe_files().values()}
     assert tasks == set(TASKS)
+
+
+@pytest.mark.parametrize(("technique", "task", "message"), [
+    ({"flip": {"horizontal": 2}}, "image-classification", "flip.horizontal: expected 0 to 1, got 2"),
+    ({"waveform": {"speed": [0.1, 1]}}, "audio-classification", "waveform.speed: expected 0.5 to 2, got 0.1"),
+    ({"lora": {"dropout": 1}}, "text-classification", "lora.dropout: expected at least 0 and below 1, got 1"),
+    ({"pooling": {"blocks": 1}}, "text-classification", "pooling.blocks: expected at least 2, got 1 or "),
+])  # fmt: skip
+def test_a_value_out_of_range_is_told_the_whole_range(technique, task, message):
+    with pytest.raises(Problems, match=re.escape(f"techniques.{message}")):
+        Recipe.parse({"task": task, "data": {"train": "a.csv"}, "model": {"name": "x"}, "techniques": [technique]})
