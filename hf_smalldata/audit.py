@@ -1,4 +1,4 @@
-"""Label audit: how many made rows a model would label otherwise that has seen neither them nor what they were made of.
+"""Label audit: how many variants a model would label otherwise that has seen neither them nor what they were made of.
 
 A variant that no longer says what its label says teaches a mistake, and nobody reads thousands of them. A share far
 above that of wrong real rows (`relabelled_real`) means weaker settings. It is no proof: hard classes and a weak model
@@ -8,8 +8,8 @@ relabel sound rows too, so both numbers stand side by side.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,38 +20,53 @@ from sklearn.linear_model import LogisticRegression
 from hf_smalldata.data.made import real
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.logistic_heads import PENALTY, folds
-from hf_smalldata.technique import Context
+from hf_smalldata.technique import Context, Technique
 from hf_smalldata.techniques.fewshot.rows import pretrained_features
 
 logger = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
 MOST_STEPS = 2000
+MOST_DRAWN = 512  # rows of which a draw is judged: enough to tell 1 % from 5 %
 
 
-def audit_labels(train: Dataset, ctx: Context) -> None:
-    """What the run's pretrained model, as it is, makes of the rows that `rows` hooks made, into `ctx.facts`.
+class Asked(NamedTuple):
+    """Variants to judge: embeddings (M, d), classes, places of their parents among the real rows, and who made them."""
+
+    features: Array
+    labels: Array
+    parents: list[int]
+    by: list[str]
+
+
+def audit_labels(train: Dataset, ctx: Context, augment: Sequence[Technique] = ()) -> None:
+    """What the run's pretrained model, as it is, makes of made rows and of draws of real ones, into `ctx.facts`.
 
     {"by": {technique: {"made": rows, "relabelled": share}}} and `relabelled_real`, the share of real rows by the same
     judges; or {"skipped": why}. The main process does it and logs one line. Torch's generator goes on as before.
 
     Args:
-        train: after all `rows` hooks; without made rows nothing is said.
+        train: after all `rows` hooks.
         ctx: of the run.
+        augment: techniques with an `example` hook: one draw of each of some real rows is judged, of all of them at
+            once. Without made rows and such techniques nothing is said.
     """
-    if "source" not in train.column_names or len(real(train)) == len(train) or not PartialState().is_main_process:
+    made = "source" in train.column_names and len(real(train)) < len(train)
+    if not (made or augment) or not PartialState().is_main_process:
         return
     with torch.random.fork_rng():
-        found = _audited(train, ctx)
+        found = _audited(train, ctx, augment, made)
     ctx.facts["label_audit"] = found
+    logger.info("label audit: %s", told(found))
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """What an audit found, in words."""
     if "skipped" in found:
-        logger.info("label audit: skipped: %s", found["skipped"])
-        return
-    told = [f"{_percent(each['relabelled'])} of {each['made']} by {name}" for name, each in found["by"].items()]
-    logger.info(
-        "label audit: a model that has not seen them would relabel %s; of real rows %s",
-        ", ".join(told), _percent(found["relabelled_real"]),
-    )  # fmt: skip
+        return f"skipped: {found['skipped']}"
+    shares = [f"{_percent(each['relabelled'])} of {each['made']} by {name}" for name, each in found["by"].items()]
+    return (f"a model that has not seen them would relabel {', '.join(shares)}; of real rows "
+            f"{_percent(found['relabelled_real'])}")  # fmt: skip
 
 
 def relabelled(
@@ -93,25 +108,35 @@ def relabelled(
     return result
 
 
-def _audited(train: Dataset, ctx: Context) -> dict[str, Any]:
-    originals = real(train)
+def _audited(train: Dataset, ctx: Context, augment: Sequence[Technique], made: bool) -> dict[str, Any]:
     if ctx.problem_type != "single_label_classification":
         return {"skipped": f"for rows of one class each, and these are {ctx.problem_type}"}
+    originals, rng = real(train), np.random.default_rng([ctx.seed, 1])
+    few = originals.select(np.sort(rng.permutation(len(originals))[:MOST_DRAWN]))
+    rows = train if made else few
     if len(set(originals["label"][:])) < 2:
         return {"skipped": "all rows are of one class"}
     try:
-        features = pretrained_features(ctx, train)
+        features = pretrained_features(ctx, rows)
+        drawn = pretrained_features(ctx, few, augment) if augment else None
     except UserError as error:  # a network without a pooled embedding trains all the same
         return {"skipped": str(error)}
-    sources = np.array([source or "" for source in train["source"]])
-    place = {row_id: at for at, row_id in enumerate(originals["id"])}
-    known = train["parent"][:] if "parent" in train.column_names else [None] * len(train)
-    parents = [place.get(parent, -1) for parent, source in zip(known, sources, strict=True) if source]
-    labels, is_made = np.array(train["label"][:]), sources != ""
-    of_real, of_made = relabelled(
-        features[~is_made], labels[~is_made], features[is_made], labels[is_made], parents, ctx.seed
-    )
-    by = {name: of_made[sources[is_made] == name] for name in dict.fromkeys(sources[is_made].tolist())}
+    sources = np.array([source or "" for source in rows["source"]] if made else [""] * len(rows))
+    labels, is_made = np.array(rows["label"][:]), sources != ""
+    place = {row_id: at for at, row_id in enumerate(np.array(rows["id"][:])[~is_made].tolist())}
+    known = rows["parent"][:] if made and "parent" in rows.column_names else [None] * len(rows)
+    asked = [Asked(features[is_made], labels[is_made],
+                   [place.get(parent, -1) for parent, one in zip(known, is_made, strict=True) if one],
+                   sources[is_made].tolist())]  # fmt: skip
+    if drawn is not None:
+        name = "+".join(technique.name for technique in augment)
+        asked.append(Asked(drawn, np.array(few["label"][:]), [place[one] for one in few["id"][:]], [name] * len(few)))
+    of_real, of_all = relabelled(
+        features[~is_made], labels[~is_made], np.concatenate([each.features for each in asked]),
+        np.concatenate([each.labels for each in asked]), [at for each in asked for at in each.parents], ctx.seed,
+    )  # fmt: skip
+    names = np.array([name for each in asked for name in each.by])
+    by = {name: of_all[names == name] for name in dict.fromkeys(names.tolist())}
     return {
         "by": {name: {"made": len(each), "relabelled": _share(each)} for name, each in by.items()},
         "relabelled_real": _share(of_real),

@@ -123,7 +123,7 @@ class Fitting:
             model = technique.model(model, context)
         model.to(arguments.device)
         hook_seconds = time.perf_counter() - begun
-        audit_labels(rows, context)
+        audit_labels(rows, context, using(recipe.techniques, "example"))
         found, beside = context.facts, riders(recipe.techniques, context)
         tellers = rows_that_tell(recipe.train["select_by"], data.validation, context)
         del context  # and with it the models that techniques had it fit

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from hf_smalldata import audit
 from hf_smalldata.audit import audit_labels, relabelled
 from hf_smalldata.data.made import with_made
 from hf_smalldata.fitting import Fitting
 from hf_smalldata.pipeline import read_rows
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.technique import Technique
-from hf_smalldata.testing import text_rows
+from hf_smalldata.testing import image_of, text_rows
 
 
 def clusters(per_class: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -96,6 +97,43 @@ def test_images_are_judged_by_the_embedding_of_their_network(image, tmp_path):
     context = replace(image.context(), work_dir=tmp_path)
     audit_labels(with_made(image.rows, made, "again"), context)
     assert context.facts["label_audit"]["by"]["again"]["made"] == len(image.rows)
+
+
+class Shown(Technique):
+    """An `example` hook: the picture of another class, or of the own one."""
+
+    name = "shown"
+    tasks = frozenset({"image-classification"})
+    other: int
+
+    def example(self, example):
+        return {**example, "image": image_of((example["label"] + self.other) % 3, example["rng"])}
+
+
+def test_draws_of_example_hooks_are_judged_beside_made_rows(image, tmp_path, caplog):
+    context = replace(image.context(), work_dir=tmp_path)
+    found = {}
+    for other in (0, 1):
+        with caplog.at_level("INFO"):
+            audit_labels(image.rows, context, [Shown(other=other)])
+        found[other] = context.facts["label_audit"]
+        assert found[other]["by"]["shown"]["made"] == len(image.rows)
+    assert found[1]["by"]["shown"]["relabelled"] > found[0]["by"]["shown"]["relabelled"] + 0.5
+    assert found[0]["relabelled_real"] == found[1]["relabelled_real"]
+    assert "of 12 by shown; of real rows" in caplog.text
+    made = [{"image": row["image"], "label": row["label"], "parent": row["id"]} for row in image.rows]
+    audit_labels(with_made(image.rows, made, "again"), context, [Shown(other=1)])
+    assert {name: each["made"] for name, each in context.facts["label_audit"]["by"].items()} == {
+        "again": 12,
+        "shown": 12,
+    }
+
+
+def test_of_many_rows_some_draws_are_judged(image, tmp_path, monkeypatch):
+    monkeypatch.setattr(audit, "MOST_DRAWN", 7)
+    context = replace(image.context(), work_dir=tmp_path)
+    audit_labels(image.rows, context, [Shown(other=0)])
+    assert context.facts["label_audit"]["by"]["shown"]["made"] == 7
 
 
 class Wrong(Technique):

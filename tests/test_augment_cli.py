@@ -150,6 +150,26 @@ def test_json_holds_rows_variants_and_counts(command):
     assert sorted(first["text"].split()) == sorted(first["variants"][0]["text"].split())
 
 
+def test_variants_that_were_left_out_are_counted_by_reason(command):
+    code, out, _ = command("text-classification", "techniques.eda.n_aug=40", "--show", 1, technique="eda")
+    assert code == 0
+    (line,) = (line for line in out.splitlines() if line.startswith("eda: variants of all training rows that were"))
+    code, out, _ = command("text-classification", "techniques.eda.n_aug=40", "--json", technique="eda")
+    sifted = json.loads(out)["sifted"]["eda"]
+    assert line.endswith(": " + ", ".join(f"{count} {reason}" for reason, count in sifted.items()))
+    assert sifted["same"] > 0
+
+
+def test_the_audit_is_made_where_it_is_asked(command):
+    code, out, _ = command("sequence-classification", "--json")
+    assert (code, json.loads(out)["label_audit"]) == (0, None)
+    code, out, _ = command("sequence-classification", "--json", "--audit")
+    assert (code, json.loads(out)["label_audit"]["by"]["turn"]["made"]) == (0, 12)
+    code, _, err = command("text-classification", "--audit")
+    assert code == 0
+    assert "label audit: a model that has not seen them would relabel" in " ".join(err.split())
+
+
 def test_images_become_a_contact_sheet(command, tmp_path):
     words = ("image-classification", "--show", 2, "--output", tmp_path / "pictures")
     code, out, _ = command(*words)

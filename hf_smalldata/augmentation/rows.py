@@ -10,7 +10,7 @@ import tempfile
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import set_seed
 
+from hf_smalldata.audit import audit_labels
 from hf_smalldata.augmentation.family import Family, LeftOut, Row, Variant, content
 from hf_smalldata.data.load import Splits
 from hf_smalldata.data.made import real
@@ -51,6 +52,8 @@ class Variants:
         augment: techniques with an `example` hook.
         lost: training rows that `rows` hooks left out, by technique.
         held_out: inputs of validation and test rows.
+        audit: what `audit_labels` found, where it was asked.
+        sifted: how many variants each `rows` hook of an augmentation made in vain, by reason.
     """
 
     task: Task
@@ -66,6 +69,8 @@ class Variants:
     lost: Mapping[str, int]
     held_out: frozenset[Hashable]
     work: _Folder | None = None  # where files of made rows may lie
+    audit: Mapping[str, Any] | None = None
+    sifted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.originals)
@@ -134,6 +139,7 @@ def variants(
     seed: int | None = None,
     epochs: int = EPOCHS,
     objects: Mapping[str, Any] | None = None,
+    audit: bool = False,
 ) -> Variants:
     """The training rows of a recipe beside what its techniques make of them; nothing is trained on them.
 
@@ -145,6 +151,7 @@ def variants(
         seed: draws the rows and the variants. Default: the first of the recipe.
         epochs: draws of each row, as its first epochs see them; techniques that make rows once make them as always.
         objects: rows from Python, as `train` takes them.
+        audit: let the pretrained model say how many variants it would label otherwise.
 
     Raises:
         UserError: no technique has such a hook, or something in the recipe or the rows has to be mended.
@@ -160,11 +167,14 @@ def variants(
     for technique in recipe.techniques:
         technique.check(drawn, context)
     rows, lost = _made_rows(drawn, using(recipe.techniques, "rows"), context)
+    if audit:
+        audit_labels(rows, context, using(recipe.techniques, "example"))
     kept = set(real(rows)["id"][:])
     found = Variants(
         fitting.task, fitting.processor, data.labels, data.problem_type, rows,
         [at for at, row_id in enumerate(rows["id"][:]) if row_id in kept], _by_root(rows),
         using(recipe.techniques, "example"), seed, epochs, lost, _held_out(data, fitting.task.kind), work,
+        context.facts.get("label_audit"), dict(_sifted(using(recipe.techniques, "rows"), context)),
     )  # fmt: skip
     return found if count is None else found.some(count)
 
@@ -210,6 +220,15 @@ def _made_rows(drawn: Dataset, techniques: Iterable[Technique], ctx: Context) ->
         lost[technique.name] = len(set(rows["id"][:]) - set(after["id"][:]))
         rows = after
     return rows, lost
+
+
+def _sifted(techniques: Iterable[Technique], ctx: Context) -> Iterator[tuple[str, dict[str, int]]]:
+    """Of each augmentation that leaves variants out, how many and why; generators say so themselves."""
+    for technique in techniques:
+        if REGISTRY.get(technique.name, "").startswith("hf_smalldata.techniques.augment."):
+            facts = ctx.facts.get(technique.name, {})
+            if reasons := {reason: count for reason, count in facts.items() if reason != "made" and count}:
+                yield technique.name, reasons
 
 
 def _by_root(rows: Dataset) -> dict[str, list[int]]:

@@ -34,6 +34,8 @@ def augment(
                    "folder for images and sounds.")] = None,
     output: Annotated[Path, typer.Option(help="The folder of pictures: <recipe>-variants.png, or for sounds a folder "
                       "<recipe>-variants.")] = Path("runs"),
+    audit: Annotated[bool, typer.Option("--audit", help="Say how many variants the pretrained model, which has not "
+                     "seen them, would label otherwise.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:  # fmt: skip
@@ -49,7 +51,7 @@ def augment(
     with session(quiet=as_json) as (main, console):
         if not main:
             return
-        told, families, found = _made(read, file.stem, count, (seed, epochs), (out, output), overwrite)
+        told, families, found = _made(read, file.stem, count, (seed, epochs, audit), (out, output), overwrite)
         if as_json:
             print(json.dumps(told, ensure_ascii=False))
             return
@@ -61,7 +63,12 @@ def augment(
 
 
 def _made(
-    recipe: Recipe, name: str, count: int, drawn: tuple[int | None, int], places: tuple[Path | None, Path], again: bool
+    recipe: Recipe,
+    name: str,
+    count: int,
+    drawn: tuple[int | None, int, bool],
+    places: tuple[Path | None, Path],
+    again: bool,
 ) -> tuple[dict[str, Any], list[Family], Variants]:
     """What was asked, written -> what there is to tell, and the families to show."""
     from hf_smalldata.augmentation import Tally, variants
@@ -71,19 +78,20 @@ def _made(
     from hf_smalldata.whole import alone
 
     check_augments(recipe)
-    (seed, epochs), (out, output), kind = drawn, places, get_task(recipe.task).kind
+    (seed, epochs, audit), (out, output), kind = drawn, places, get_task(recipe.task).kind
     picture = _picture(output, name, kind) if count else None
     with alone(out), alone(picture):
         if picture is not None:
             _check_picture(picture, kind, again)
         if out is not None:
             check_target(out, kind, again)
-        found = variants(recipe, seed=seed, epochs=epochs)
+        found = variants(recipe, seed=seed, epochs=epochs, audit=audit)
         families = list(found.some(count)) if count else []
         tally = write(found, out) if out is not None else Tally.of(families)
         heard = _draw(families, found, picture) if picture is not None else {}
     told = {"task": recipe.task, "seed": found.seed, "epochs": epochs, "rows": len(found) if out else len(families),
-            "counts": tally.counts, "lost": dict(found.lost), "batches": on_batches(recipe),
+            "counts": tally.counts, "lost": dict(found.lost), "sifted": dict(found.sifted),
+            "label_audit": found.audit, "batches": on_batches(recipe),
             "picture": str(picture) if picture else None, "out": str(out) if out else None,
             "shown": [_as_dict(each, found, heard) for each in families]}  # fmt: skip
     return told, families, found
@@ -121,6 +129,9 @@ def sentences(told: Mapping[str, Any]) -> Iterator[str]:
     for name, count in told["lost"].items():
         if count:
             yield f"{name}: left out {count} training rows"
+    for name, reasons in told["sifted"].items():
+        parts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        yield f"{name}: variants of all training rows that were left out: {parts}"
     counts = [f"{name} {each['made']} made, {each['unchanged']} unchanged, {each['dropped']} dropped"
               for name, each in told["counts"].items()]  # fmt: skip
     batches = f"; {told['batches']}" if told["batches"] else ""

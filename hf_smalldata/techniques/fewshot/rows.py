@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from hf_smalldata.nn.features import Readout, Run, embeddings, readout
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.tasks.windows import mean_by_row
-from hf_smalldata.technique import Context
-from hf_smalldata.training.batching import EncodedRows, by_length, to_device
+from hf_smalldata.technique import Context, Technique
+from hf_smalldata.training.batching import EncodedRows, by_length, draws, encoded_alone, to_device
 from hf_smalldata.training.text_embeddings import text_embeddings
 
 Array = np.ndarray[Any, Any]
@@ -31,6 +31,7 @@ def features_of(
     ctx: Context,
     rows: Dataset | None = None,
     read: Callable[[nn.Module, Run], Readout] = readout,
+    augment: Sequence[Technique] = (),
 ) -> tuple[Tensor, Readout]:
     """Embeddings of rows, and the layer that reads them; the layers between it and the pooled state become linear.
 
@@ -39,13 +40,15 @@ def features_of(
         ctx: of the run.
         rows: default `ctx.train`; a row that is cut into windows has the mean of theirs.
         read: finds that layer.
+        augment: techniques with an `example` hook, of which rows are embedded as they are drawn in the first epoch.
 
     Returns:
         (N, d) float32 on the CPU, in the order of the rows, and the readout.
     """
     given = ctx.train if rows is None else rows
     windows = ctx.task.cut(given, ctx.processor)
-    encoded = EncodedRows(windows, ctx.task, ctx.processor)
+    features = [encoded_alone(row, ctx.task, ctx.processor) for row in drawn_of(windows, augment, ctx)] or None
+    encoded = EncodedRows(windows, ctx.task, ctx.processor, features=features)
     device = next(model.parameters()).device
     out = read(model, lambda network: network(**inputs_of(encoded, [0], ctx, device)))
     order = by_length(encoded, BATCH_SIZE)
@@ -58,19 +61,27 @@ def features_of(
     return found, out
 
 
-def pretrained_features(ctx: Context, rows: Dataset) -> Array:
+def pretrained_features(ctx: Context, rows: Dataset, augment: Sequence[Technique] = ()) -> Array:
     """Embeddings (N, d) by the run's pretrained model as it is, which is loaded for it: by what rows are compared.
 
-    Of single texts, tagged ones among them, the mean of all tokens: better than what a classifier of texts reads.
+    Of single texts, tagged ones among them, the mean of all tokens: better than what a classifier of texts reads. With
+    `augment` those of the rows as their first epoch draws them.
 
     Raises:
         UserError: the network has no pooled embedding.
     """
     if ctx.task.kind == "tokens" or (ctx.task.kind == "text" and "text_pair" not in rows.column_names):
-        return np.asarray(text_embeddings(ctx.model, rows["text"][:]))
+        texts = [row["text"] for row in drawn_of(rows, augment, ctx)] or rows["text"][:]
+        return np.asarray(text_embeddings(ctx.model, texts))
     with torch.random.fork_rng():  # a new head is drawn
         model = ctx.task.load_model(ctx.model, ctx.labels, ctx.problem_type).to(PartialState().device)
-        return np.asarray(features_of(model, ctx, rows)[0])
+        return np.asarray(features_of(model, ctx, rows, augment=augment)[0])
+
+
+def drawn_of(rows: Dataset, augment: Sequence[Technique], ctx: Context) -> Iterator[dict[str, Any]]:
+    """Rows, decoded, as `example` hooks draw them for the first epoch; none without such hooks."""
+    for row in rows if augment else ():
+        yield draws(ctx.task.decode(row, ctx.processor), augment, ctx.seed, 0)[-1]
 
 
 def batches(rows: EncodedRows, order: list[list[int]], ctx: Context, device: torch.device) -> Iterator[Batch]:
