@@ -6,7 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,32 @@ PAIRS = [
 ]
 each_pair = pytest.mark.parametrize(("name", "task"), PAIRS, ids=[f"{name} {task}" for name, task in PAIRS])
 EPOCHS = 3
+OFF: dict[str, dict[str, Any]] = {  # settings at which a technique changes nothing
+    "eda": dict.fromkeys(("alpha_synonym", "alpha_insertion", "alpha_swap", "alpha_deletion"), 0),
+    "char_noise": {"word_fraction": 0, "character_fraction": 0},
+    "mention_replacement": {"probability": 0},
+    "segment_shuffle": {"probability": 0},
+    "label_token_replacement": {"probability": 0},
+    "mlm_substitution": {"fraction": 0},
+    "back_translation": {"n_aug": 0},
+    "random_crop": {"seconds": 1e6, "letters": 10**6},  # longer than any row
+    "waveform": {"probability": 0},
+    "reverse_complement": {"probability": 0},
+    "mutation": {"rate": 0},
+    "flip": {"horizontal": 0, "vertical": 0},
+    "geometry": {"degrees": 0, "scale": 0, "shift": 0, "shear": 0},
+    "resized_crop": {"least": 1, "stretch": 1},
+    "colour": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0},
+    "blur": {"gaussian": 0, "motion": 0},
+    "image_noise": {"gaussian": 0, "speckle": 0, "poisson": 0},
+    "cutout": {"size": 0},
+    "elastic": {"shift": 0},
+    "intensity_window": {"center": 0, "width": 0, "gamma": 0},
+    "rand_augment": {"magnitude": 0},
+    "trivial_augment": {"strength": 0},
+    "augmix": {"severity": 0},
+    "image_preset": {"strength": 0},
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +99,7 @@ def variants_of(job: Job, backwards: bool = False) -> list[dict[str, Any]]:
     """Variants of the rows to learn from: made ones, or draws of three epochs, which may come in any order."""
     if "rows" in job.technique.hooks():
         learnt = job.rows.select(range(9))
-        return [row for row in job.technique.rows(learnt, job.context(learnt)) if row["source"] is not None]
+        return [row for row in job.technique.rows(learnt, job.context(learnt)) if row.get("source") is not None]
     rows = job.decoded()[:9]
     order = [(row, epoch) for row in rows for epoch in range(EPOCHS)]
     found = {
@@ -164,6 +190,13 @@ def test_labels_stay_within_the_set_and_variants_are_of_training_rows_alone(name
             assert row["label"] in range(len(job.labels))
     assert {row["parent"] for row in found} <= {row["id"] for row in learnt}
     assert not {content(row, job.kind) for row in held_out} & {content(row, job.kind) for row in found}
+
+
+@each_pair
+def test_at_strength_0_nothing_is_made_and_nothing_changes(name, task, job):
+    off = replace(job, technique=type(job.technique)(**{**job.technique.model_dump(), **OFF[name]}))
+    parents = {row["id"]: content(row, job.kind) for row in off.decoded()}
+    assert all(content(row, job.kind) == parents[row["parent"]] for row in variants_of(off))
 
 
 @each_pair
