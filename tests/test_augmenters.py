@@ -37,7 +37,7 @@ each_pair = pytest.mark.parametrize(("name", "task"), PAIRS, ids=[f"{name} {task
 EPOCHS = 3
 OFF: dict[str, dict[str, Any]] = {  # settings at which a technique changes nothing
     "eda": dict.fromkeys(("alpha_synonym", "alpha_insertion", "alpha_swap", "alpha_deletion"), 0),
-    "char_noise": {"word_fraction": 0, "character_fraction": 0},
+    "char_noise": {"n_aug": 0},
     "mention_replacement": {"probability": 0},
     "segment_shuffle": {"probability": 0},
     "label_token_replacement": {"probability": 0},

@@ -1,12 +1,14 @@
 """What augmentation costs: rows a second on one core, for every augmentation with a `rows` or `example` hook, by task.
 
     python scripts/bench/augment.py [--only flip rand_augment] [--tasks image-classification] [--side 224] [--seconds 1]
+                                    [--kornia]
 
 Rows are made in code, in the size of ordinary ones: photos of scikit-image at `--side` pixels, sentences of a dozen
 words, clips of 1 s at 16 kHz, sequences of 300 letters. `example` hooks are counted by rows drawn, `rows` hooks by rows
 made, all with their defaults. The first lines of a task say what the same row costs without them: to be encoded for a
 tiny model, as each drawn row is anew in every epoch. Time is that of the process, on one thread, so that others on the
-machine hardly count. Techniques that ask a model of their own say so instead, where it is not there.
+machine hardly count. Techniques that ask a model of their own say so instead, where it is not there. --kornia measures, too,
+that library's counterparts on a batch of 32 images (pip install kornia).
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--side", type=int, default=224, help="pixels of an image's sides")
     parser.add_argument("--seconds", type=float, default=1.0, help="of measuring, at least")
+    parser.add_argument("--kornia", action="store_true", help="its counterparts too")
     given = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -52,6 +55,9 @@ def main() -> None:
         for task in given.tasks:
             for line in lines(get_task(task), given.only, Path(name) / task, given.side, given.seconds):
                 print(f"| {task} | {' | '.join(line)} |", flush=True)
+    if given.kornia:
+        for line in of_kornia(given.side, given.seconds):
+            print(f"| image-classification | {' | '.join(line)} |", flush=True)
 
 
 def lines(task: Task, names: list[str], work: Path, side: int, seconds: float) -> Iterator[tuple[str, str, str]]:
@@ -70,6 +76,24 @@ def lines(task: Task, names: list[str], work: Path, side: int, seconds: float) -
             except UserError as error:
                 measured = " ".join(str(error).partition(";")[0].split())
             yield name, hook, measured
+
+
+def of_kornia(side: int, seconds: float) -> Iterator[tuple[str, str, str]]:
+    """On a batch (32, 3, side, side) of float32 pixels: augmentation, `kornia` and images a second."""
+    from kornia import augmentation as kornia
+
+    with tempfile.TemporaryDirectory() as name:
+        _, rows = image(Path(name), side)
+    pixels = torch.from_numpy(np.stack([np.asarray(row["image"]) for row in rows])).permute(0, 3, 1, 2) / 255
+    for ours, theirs in {
+        "flip": kornia.RandomHorizontalFlip(p=0.5),
+        "geometry": kornia.RandomAffine(10.0, (0.1, 0.1), (0.9, 1.1), (-5.0, 5.0), p=1.0),
+        "colour": kornia.ColorJiggle(0.2, 0.2, 0.2, 0.02, p=1.0),
+        "blur": kornia.RandomGaussianBlur((9, 9), (0.1, 2.2), p=0.5),
+        "image_noise": kornia.RandomGaussianNoise(std=0.05, p=1.0),
+        "cutout": kornia.RandomErasing((0.16, 0.16), (1.0, 1.0), p=1.0),
+    }.items():
+        yield ours, "kornia, batch", rate(lambda _, theirs=theirs: len(theirs(pixels)), seconds)
 
 
 def drawn(technique: Technique, decoded: list[dict[str, Any]], _: Dataset, __: Context) -> Callable[[int], int]:
