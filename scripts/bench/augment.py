@@ -7,8 +7,8 @@ Rows are made in code, in the size of ordinary ones: photos of scikit-image at `
 words, clips of 1 s at 16 kHz, sequences of 300 letters. `example` hooks are counted by rows drawn, `rows` hooks by rows
 made, all with their defaults. The first lines of a task say what the same row costs without them: to be encoded for a
 tiny model, as each drawn row is anew in every epoch. Time is that of the process, on one thread, so that others on the
-machine hardly count. Techniques that ask a model of their own say so instead, where it is not there. --kornia measures, too,
-that library's counterparts on a batch of 32 images (pip install kornia).
+machine hardly count. Techniques that ask a model of their own say so instead, where it is not there. --kornia measures
+that library's counterparts too, on a batch of 32 images (pip install kornia).
 """
 
 from __future__ import annotations

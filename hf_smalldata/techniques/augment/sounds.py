@@ -1,6 +1,8 @@
 """Changes of a waveform: float32 (samples,) at a rate in Hz -> float32 (samples,), full scale is ±1.
 
-Length stays, save in `faster`. None draws anything but from the generator that it is given.
+Length stays, save in `faster`. None draws anything but from the generator that it is given. The hard parts are those of
+soxr, Signalsmith's stretcher, libsndfile and SciPy; nlpaug's own changes of sounds need librosa and draw from numpy's
+global generator.
 """
 
 from __future__ import annotations
