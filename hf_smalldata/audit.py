@@ -21,7 +21,7 @@ from hf_smalldata.data.made import real
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.logistic_heads import PENALTY, folds
 from hf_smalldata.technique import Context, Technique
-from hf_smalldata.techniques.fewshot.rows import pretrained_features
+from hf_smalldata.techniques.fewshot.rows import pretrained_embedder
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +117,8 @@ def _audited(train: Dataset, ctx: Context, augment: Sequence[Technique], made: b
     if len(set(originals["label"][:])) < 2:
         return {"skipped": "all rows are of one class"}
     try:
-        features = pretrained_features(ctx, rows)
-        drawn = pretrained_features(ctx, few, augment) if augment else None
+        embed = pretrained_embedder(ctx, rows)
+        features, drawn = embed(rows), embed(few, augment) if augment else None
     except UserError as error:  # a network without a pooled embedding trains all the same
         return {"skipped": str(error)}
     sources = np.array([source or "" for source in rows["source"]] if made else [""] * len(rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -61,21 +61,45 @@ def features_of(
     return found, out
 
 
-def pretrained_features(ctx: Context, rows: Dataset, augment: Sequence[Technique] = ()) -> Array:
-    """Embeddings (N, d) by the run's pretrained model as it is, which is loaded for it: by what rows are compared.
+class Embed(Protocol):
+    """What embeds rows."""
 
-    Of single texts, tagged ones among them, the mean of all tokens: better than what a classifier of texts reads. With
-    `augment` those of the rows as their first epoch draws them.
+    def __call__(self, rows: Dataset, augment: Sequence[Technique] = ()) -> Array:
+        """Rows, drawn as `example` hooks draw them for the first epoch where there are any -> embeddings (N, d)."""
+
+
+def pretrained_features(ctx: Context, rows: Dataset) -> Array:
+    """Embeddings (N, d) by the run's pretrained model as it is: see `pretrained_embedder`."""
+    return pretrained_embedder(ctx, rows)(rows)
+
+
+def pretrained_embedder(ctx: Context, like: Dataset) -> Embed:
+    """What rows are compared by: embeddings by the run's pretrained model as it is, which is loaded for it.
+
+    Of single texts, tagged ones among them, the mean of all tokens: better than what a classifier of texts reads.
+
+    Args:
+        ctx: of the run.
+        like: rows with the columns of those that will be asked.
 
     Raises:
-        UserError: the network has no pooled embedding.
+        UserError: when it is called, the network has no pooled embedding.
     """
-    if ctx.task.kind == "tokens" or (ctx.task.kind == "text" and "text_pair" not in rows.column_names):
-        texts = [row["text"] for row in drawn_of(rows, augment, ctx)] or rows["text"][:]
-        return np.asarray(text_embeddings(ctx.model, texts))
+    if ctx.task.kind == "tokens" or (ctx.task.kind == "text" and "text_pair" not in like.column_names):
+
+        def of_texts(rows: Dataset, augment: Sequence[Technique] = ()) -> Array:
+            texts = [row["text"] for row in drawn_of(rows, augment, ctx)] or rows["text"][:]
+            return np.asarray(text_embeddings(ctx.model, texts))
+
+        return of_texts
     with torch.random.fork_rng():  # a new head is drawn
         model = ctx.task.load_model(ctx.model, ctx.labels, ctx.problem_type).to(PartialState().device)
-        return np.asarray(features_of(model, ctx, rows, augment=augment)[0])
+
+    def by_network(rows: Dataset, augment: Sequence[Technique] = ()) -> Array:
+        with torch.random.fork_rng():
+            return np.asarray(features_of(model, ctx, rows, augment=augment)[0])
+
+    return by_network
 
 
 def drawn_of(rows: Dataset, augment: Sequence[Technique], ctx: Context) -> Iterator[dict[str, Any]]:
