@@ -149,9 +149,24 @@ def masked_lm(spec: ModelSpec) -> tuple[nn.Module, list[str]]:
     Raises:
         UserError: not found, or an architecture without such a head.
     """
+    return pretraining_model("AutoModelForMaskedLM", spec)
+
+
+def pretraining_model(auto_class: str, spec: ModelSpec, config: Any = None) -> tuple[nn.Module, list[str]]:
+    """The body of a checkpoint with the head that it was pretrained with, and names of the head's weights it lacks.
+
+    Args:
+        auto_class: of transformers, which has such a head for the architecture.
+        spec: of the checkpoint.
+        config: its own, if given.
+
+    Raises:
+        UserError: not found, or an architecture without such a head.
+    """
+    more = {} if config is None else {"config": config}
     with _told(spec), _quiet():
-        model, info = transformers.AutoModelForMaskedLM.from_pretrained(
-            locate(spec.name), use_safetensors=True, dtype="float32", output_loading_info=True, **_source(spec)
+        model, info = getattr(transformers, auto_class).from_pretrained(
+            locate(spec.name), use_safetensors=True, dtype="float32", output_loading_info=True, **_source(spec), **more
         )
     missing = [key for key in info["missing_keys"] if not key.startswith(f"{model.base_model_prefix}.")]
     return model, missing
@@ -165,8 +180,8 @@ def load_config(model_class: str, spec: ModelSpec, **settings: Any) -> Any:
     """
     with _told(spec), _quiet():
         config = transformers.AutoConfig.from_pretrained(locate(spec.name), **_source(spec), **settings)
-    if not _has_head(config, model_class) and not spec.trust_remote_code:
-        fitting = [task for other, task in HEADS.items() if _has_head(config, other)]
+    if not has_head(config, model_class) and not spec.trust_remote_code:
+        fitting = [task for other, task in HEADS.items() if has_head(config, other)]
         raise UserError(
             f"model.name: {spec.name} is a {config.model_type or 'nameless'} model, which has no "
             f"{HEADS[model_class]} head" + (f"; it is one for {' and '.join(fitting)}" if fitting else "")
@@ -190,7 +205,8 @@ def told_of(settings: Mapping[str, str]) -> Iterator[None]:
         raise UserError(message) from error
 
 
-def _has_head(config: Any, model_class: str) -> bool:
+def has_head(config: Any, model_class: str) -> bool:
+    """Whether transformers has a head of this Auto class for the architecture of a config."""
     return type(config) in getattr(transformers, model_class)._model_mapping
 
 

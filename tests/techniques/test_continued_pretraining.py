@@ -10,14 +10,16 @@ import torch
 from datasets import Dataset
 from sklearn.linear_model import LogisticRegression
 from torch import nn
+from transformers import ResNetConfig
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.techniques.domain import continued_pretraining
-from hf_smalldata.techniques.domain.continued_pretraining import IGNORED, ContinuedPretraining, masked, tokens_of
+from hf_smalldata.techniques.domain.continued_pretraining import ContinuedPretraining
+from hf_smalldata.techniques.domain.pretexts import IGNORED, cells, masked, tokens_of
 from hf_smalldata.techniques.synthesis import learning
-from hf_smalldata.testing import FILLER, TOPICS, sequence_rows, text_rows, tiny_sequence_model
+from hf_smalldata.testing import FILLER, TOPICS, sequence_rows, text_rows, tiny_audio_model, tiny_sequence_model
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +121,7 @@ def test_a_checkpoint_without_such_a_head_gets_one_that_learns_alone_at_first(se
     network = ContinuedPretraining(epochs=1, batch_size=1, learning_rate=1e-2).model(sequence.network(), context)
     assert "has no head that fills in words; it gets a new one" in caplog.text
     assert context.facts["continued_pretraining"]["new_head"] is True
-    assert "had no head that fills words in" in context.facts["continued_pretraining"]["disclosed"]
+    assert "had no head that fills them in" in context.facts["continued_pretraining"]["disclosed"]
     changed = {name for name, tensor in network.named_parameters() if not torch.equal(tensor, before[name])}
     assert "bert.encoder.layer.0.output.dense.weight" in changed
     assert not {name for name in changed if not name.startswith("bert.")}
@@ -146,3 +148,67 @@ def test_networks_that_are_no_longer_as_they_were_loaded_are_refused(kit, text, 
         ContinuedPretraining().model(masked.network(), masked.context())
     with pytest.raises(UserError, match="knows no mask"):
         ContinuedPretraining().model(text.network(), text.context())
+
+
+def moved(network, before):
+    return {name for name, tensor in network.named_parameters() if not torch.equal(tensor, before[name])}
+
+
+def test_whole_cells_of_an_image_are_hidden():
+    rng = np.random.default_rng(0)
+    hidden = cells(224, 16, 0.6, rng).reshape(14, 14)
+    assert hidden.sum() == 4 * round(0.6 * 49)
+    assert (hidden == hidden[::2, ::2].repeat(2, 0).repeat(2, 1)).all()
+    assert cells(32, 8, 0.6, rng).sum() == round(0.6 * 16)
+    assert cells(224, 14, 0.01, rng).sum() == 3  # cells of 32 pixels do not fit: patches alone
+
+
+def test_a_body_that_has_filled_in_patches_is_kept_and_the_head_is_not(image):
+    context = replace(image.context(), facts={})
+    before = {name: tensor.clone() for name, tensor in image.network().named_parameters()}
+    technique = ContinuedPretraining(epochs=30, learning_rate=3e-3, batch_size=4)
+    network = technique.model(image.network(), context)
+    facts = context.facts["continued_pretraining"]
+    assert facts["images"] == 12
+    assert facts["new_head"] is True
+    assert facts["loss_last_epoch"] < 0.8 * facts["loss_first_epoch"]
+    assert facts["disclosed"].startswith("taught the network to fill in hidden patches of 12 images without their")
+    changed = moved(network, before)
+    assert "vit.layers.0.attention.q_proj.weight" in changed or any(".0." in name for name in changed)
+    assert not {name for name in changed if name.startswith("classifier")}
+
+
+def test_images_of_another_size_are_filled_in_at_that_size(image):
+    spec = image.spec.model_copy(update={"image_size": 48})
+    kit = replace(image, processor=image.task.load_processor(spec))
+    context = replace(kit.context(), model=spec, facts={})
+    model = image.task.load_model(spec, image.labels, image.problem_type)
+    network = ContinuedPretraining(epochs=1).model(model, context)
+    pixels = torch.zeros(1, 3, 48, 48)
+    assert network(pixel_values=pixels).logits.shape == (1, 3)
+
+
+def test_a_body_that_has_told_hidden_spans_of_sound_apart_is_kept(audio):
+    context = replace(audio.context(), facts={})
+    before = {name: tensor.clone() for name, tensor in audio.network().named_parameters()}
+    technique = ContinuedPretraining(epochs=20, learning_rate=3e-3, batch_size=4)
+    network = technique.model(audio.network(), context)
+    facts = context.facts["continued_pretraining"]
+    assert (facts["sounds"], facts["new_head"]) == (12, True)
+    assert facts["loss_last_epoch"] < facts["loss_first_epoch"]
+    changed = moved(network, before)
+    assert changed
+    assert all(name.startswith("wav2vec2.") for name in changed)
+    again = technique.model(audio.network(), replace(audio.context(), facts={}))
+    assert all(torch.equal(one, two) for one, two in zip(network.parameters(), again.parameters(), strict=True))
+
+
+def test_networks_without_such_a_head_are_refused(classifier, image, audio, tmp_path):
+    folder = tmp_path / "resnet"
+    classifier(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])).save_pretrained(folder)
+    context = replace(image.context(), model=ModelSpec(name=str(folder)))
+    with pytest.raises(UserError, match=r"resnet models have no head .* ViT, DeiT, Swin and FocalNet have"):
+        ContinuedPretraining().model(image.network(), context)
+    spec = ModelSpec(name=str(tiny_audio_model(tmp_path / "hubert", "hubert")))
+    with pytest.raises(UserError, match=r"hubert models have no head .* wav2vec 2.0 have"):
+        ContinuedPretraining().model(audio.network(), replace(audio.context(), model=spec))
