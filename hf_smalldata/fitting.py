@@ -221,7 +221,7 @@ class Fitting:
         recipe, data = self.recipe, self.data
         unlabelled = rest(data.train, drawn) if recipe.data.unlabelled == REST else data.unlabelled
         return Context(self.task, recipe.model, self.processor, drawn, unlabelled, data.labels, data.problem_type, seed,
-                       work, self._fit_others(seed), data.source)  # fmt: skip
+                       work, self._fit_others(seed), data.source, data.source_labels)  # fmt: skip
 
     def _probabilities(self, logits: Predictions) -> Predictions:
         problem = self.data.problem_type

@@ -216,6 +216,9 @@ def _techniques(items: Any, task: str, data: DataSpec | None, problems: list[str
             problems.append(f"{where}: not for {task}; those that are: {', '.join(akin)}")
         missing = [need for need in ("source", "unlabelled") if need in each.needs and not getattr(data, need, True)]
         problems += [f"{where}: needs {need} rows; set data.{need}" for need in missing]
+        if data is not None and data.source_labels == "own" and "source" in each.needs and not each.takes_own_labels:
+            problems.append(f"{where}: learns the target's labels from source rows, and data.source_labels says that "
+                            "they have their own; map them, or take source_then_target")  # fmt: skip
         if names.count(each.name) > 1:
             problems.append(f"{where}: given {names.count(each.name)} times; once is enough")
             names = [name for name in names if name != each.name]

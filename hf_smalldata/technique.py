@@ -48,7 +48,8 @@ class Context:
     seed: int
     work_dir: Path
     fit: Callable[[Dataset], Predictor]  # trains this recipe, less its `rows` hooks, on other rows
-    source: Dataset | None = None  # labelled rows of other domains, with the same labels: also a column `domain`
+    source: Dataset | None = None  # labelled rows of other domains: also a column `domain`
+    source_labels: tuple[str, ...] = ()  # of `source`, where they are its own
     facts: dict[str, Any] = field(default_factory=dict)  # what techniques found, by their names: written to the Run
 
     def once(self, key: str, make: Callable[[Path], None]) -> Path:
@@ -85,6 +86,7 @@ class Technique(BaseModel):
     extra: ClassVar[str | None] = None  # the pip extra that brings its libraries
     paper: ClassVar[str] = ""
     paths: ClassVar[tuple[str, ...]] = ()  # fields that may hold a local path, of which only the last part is published
+    takes_own_labels: ClassVar[bool] = False  # whether source rows may have other labels than the target's
     # What `batch` and `penalty` do holds for cached states too: inputs stay, or are repeated, and no others are run but
     # those that ride in the batch
     keeps_inputs: ClassVar[bool] = False

@@ -43,8 +43,8 @@ def with_domains(splits: Splits, spec: DataSpec, kind: Kind) -> Splits:
         unlabelled, said = _unlabelled(spec, kind)
         splits, warnings = replace(splits, unlabelled=unlabelled), warnings + said
     if spec.source is not None:
-        source, said = _labelled(splits, spec, kind)
-        splits, warnings = replace(splits, source=source), warnings + said
+        source, own, said = _labelled(splits, spec, kind)
+        splits, warnings = replace(splits, source=source, source_labels=own), warnings + said
     return replace(splits, warnings=tuple(warnings))
 
 
@@ -169,9 +169,12 @@ def table_of(source: str, spec: DataSpec, kind: Kind, sources: int = 1) -> Table
     return tables.get("train") or next(iter(tables.values()))
 
 
-def _labelled(splits: Splits, spec: DataSpec, kind: Kind) -> tuple[Dataset, list[str]]:
-    """Rows of other domains with the target's labels: columns id, domain, input and label."""
-    parts, warnings, problems = list[Dataset](), list[str](), list[str]()
+def _labelled(splits: Splits, spec: DataSpec, kind: Kind) -> tuple[Dataset, tuple[str, ...], list[str]]:
+    """Rows of other domains: columns id, domain, input and label; class names where they are not the target's."""
+    parts, warnings, problems, own = list[Dataset](), list[str](), list[str](), list[str]()
+    if spec.source_labels == "own" and splits.problem_type != "single_label_classification":
+        raise UserError("data.source_labels: own labels are for rows of one class each; train on the source alone, and "
+                        "give that Run's folder as model.name")  # fmt: skip
     for source, domain in named(spec.source or ()):
         alone = {"name": None, "train": source, "validation": None, "test": None, "group": spec.domain}
         try:
@@ -179,7 +182,12 @@ def _labelled(splits: Splits, spec: DataSpec, kind: Kind) -> tuple[Dataset, list
         except UserError as error:
             raise UserError(f"data.source: {str(error).replace('data.group', 'data.domain')}") from error
         warnings += [f"source: {warning}" for warning in found.warnings]
-        place, wrong = _places(found.labels, splits.labels, spec.source_labels, source)
+        if spec.source_labels == "own":
+            own += [name for name in found.labels if name not in own]
+            wanted, renames = tuple(own), dict[str, str | None]()
+        else:
+            wanted, renames = splits.labels, spec.source_labels
+        place, wrong = _places(found.labels, wanted, renames, source)
         problems += wrong
         if wrong:
             continue
@@ -195,13 +203,13 @@ def _labelled(splits: Splits, spec: DataSpec, kind: Kind) -> tuple[Dataset, list
                             f"several; found {listed(found.labels)}, expected {listed(splits.labels)}")  # fmt: skip
         names = rows["group"][:] if spec.domain is not None else [domain] * len(rows)
         if splits.problem_type == "single_label_classification":
-            warnings += _one_class(names, rows["label"][:], splits.labels)
+            warnings += _one_class(names, rows["label"][:], wanted)
         ids = [f"source/{domain}/{row_id}" for row_id in rows["id"][:]]
         gone = [name for name in ("id", "group") if name in rows.column_names]
         parts.append(_with_domain(rows.remove_columns(gone), ids, names))
     if problems:
         raise Problems("data.source", problems)
-    return concatenate_datasets(parts), warnings
+    return concatenate_datasets(parts), tuple(own), warnings
 
 
 def _places(
@@ -219,7 +227,7 @@ def _places(
         near = "".join(f"; '{name}'{did_you_mean(name, wanted)[1:]}" for name in strange[:3])
         problems.append(
             f"{source} has the labels {listed(found)}; the target has {listed(wanted)}{near}; set data.source_labels, "
-            "such as {pos: positive, neutral: null}"
+            "such as {pos: positive, neutral: null}, or own for source_then_target"
         )
     return [wanted.index(name) if name in wanted else None for name in called], problems
 

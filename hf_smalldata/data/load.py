@@ -42,6 +42,7 @@ class Splits:
         draws: training rows by seed as `data.rows` records them; empty without it.
         unlabelled: rows without labels: columns id, domain, input; or None (see `domains`).
         source: labelled rows of other domains, with the same labels: columns id, domain, input, label; or None.
+        source_labels: class names of `source` by index, where they are its own; () where they are `labels`.
     """
 
     train: Dataset
@@ -53,6 +54,7 @@ class Splits:
     draws: Mapping[int, Dataset] = field(default_factory=dict)
     unlabelled: Dataset | None = None
     source: Dataset | None = None
+    source_labels: tuple[str, ...] = ()
 
 
 def load(spec: DataSpec, kind: Kind, problem_type_override: ProblemType | None = None, objects: Any = None) -> Splits:

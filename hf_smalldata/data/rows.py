@@ -39,7 +39,10 @@ def rows_record(splits: Splits, draws: Mapping[int, Dataset]) -> dict[str, Any]:
         draws: the training rows by seed, before any technique adds to them.
     """
     validation, test = contents(splits.validation, splits), contents(splits.test, splits)
-    beside = [("source", contents(splits.source, splits)), ("unlabelled", _inputs(splits.unlabelled))]
+    beside = [
+        ("source", contents(splits.source, replace(splits, labels=splits.source_labels or splits.labels))),
+        ("unlabelled", _inputs(splits.unlabelled)),
+    ]
     content = {**validation, **test}
     for drawn in draws.values():
         content.update(contents(drawn, splits))

@@ -54,7 +54,8 @@ class DataSpec(BaseModel):
     unlabelled_rows: PositiveInt | None = None  # how many of them to draw; the sources are then never held in memory
     transductive: bool = False  # whether validation and test rows may be among them, without their labels
     source: str | tuple[str, ...] | None = None  # labelled rows of other domains
-    source_labels: dict[str, str | None] = {}  # what their labels are called in the target; null leaves rows out
+    # What their labels are called in the target; null leaves rows out. own: other labels than the target's
+    source_labels: dict[str, str | None] | Literal["own"] = {}
     domain: str | None = None  # a column of `source` and `unlabelled` that names domains; each source is one without it
 
     @model_validator(mode="after")

@@ -157,6 +157,17 @@ def test_labels_that_do_not_match_are_refused_with_both_lists(target, write):
         read(**target, source=other, source_labels={"negative": "negativ"})
 
 
+def test_a_source_may_have_labels_of_its_own(target, write):
+    one, two = (
+        write("one.jsonl", reviews(6, "one", ("good", "pos"))),
+        write("two.jsonl", reviews(6, "two", ("bad", "good"))),
+    )
+    data = read(**target, source=[one, two], source_labels="own")
+    assert data.labels == ("neg", "pos")
+    assert data.source_labels == ("good", "pos", "bad")
+    assert data.source["label"][:] == [0, 1] * 3 + [2, 0] * 3
+
+
 def test_a_domain_column_that_a_source_lacks_is_told_as_such(target, write):
     with pytest.raises(UserError, match=r"data.domain: no column 'shop'"):
         read(**target, source=write("other.jsonl", reviews(6, "other")), domain="shop")

@@ -2,13 +2,16 @@
 
 Helps when a related domain has many labels and the target a few: what is common is learnt from the many, what differs
 from the few. Costs a training on the source rows for each seed. Hurts where the same label means another thing in the
-two domains. For a source with other labels train on it alone, and give that Run's folder as `model.name`.
+two domains: say `data.source_labels: own` then, as for a source of other labels, and only the body comes from it.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, ClassVar, Literal
 
+from datasets import Dataset
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 from transformers import PreTrainedModel
@@ -17,6 +20,7 @@ from hf_smalldata.errors import UserError
 from hf_smalldata.nn.heads import head_names
 from hf_smalldata.nn.initialise import reinitialise
 from hf_smalldata.technique import ALL_TASKS, Context, Need, Technique
+from hf_smalldata.techniques.domain.pooled import last_layer
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.trainer import SmallDataTrainer
@@ -25,12 +29,15 @@ from hf_smalldata.training.trainer import SmallDataTrainer
 class SourceThenTarget(Technique):
     """A plain training on the source rows, before all that follows in the recipe.
 
+    Where their labels are their own, the layer that makes the logits is another one while it lasts.
+
     List it before techniques that fit a head: they fit it to the target then.
     """
 
     name = "source_then_target"
     tasks = ALL_TASKS
     needs: ClassVar[frozenset[Need]] = frozenset({"source"})
+    takes_own_labels: ClassVar[bool] = True
     paper = "https://arxiv.org/abs/1811.01088"
 
     epochs: PositiveFloat = 3.0  # of the source rows
@@ -42,26 +49,53 @@ class SourceThenTarget(Technique):
         """The network after the source."""
         if ctx.source is None:
             raise UserError("source_then_target: there are no source rows; set data.source")
-        arguments = training_arguments(
-            {"num_train_epochs": self.epochs, "learning_rate": self.learning_rate, "save_strategy": "no",
-             "per_device_train_batch_size": self.batch_size},
-            ctx.work_dir / "source",
-            ctx.seed,
-        )  # fmt: skip
-        rows = ctx.task.cut(ctx.source, ctx.processor)
-        trainer = SmallDataTrainer(
-            model=model,
-            args=arguments,
-            techniques=(),
-            problem_type=ctx.problem_type,
-            data_collator=collator(ctx.task, ctx.processor, max(len(ctx.labels), 1), ctx.problem_type),
-            train_dataset=EncodedRows(rows, ctx.task, ctx.processor),
-        )
-        trainer.train()
-        ctx.facts[self.name] = {"source_rows": len(ctx.source), "steps": trainer.state.global_step}
+        with other_logits(model, len(ctx.source_labels)) if ctx.source_labels else nullcontext():
+            self._teach(model, ctx, ctx.source)
         if self.head == "new":
             if not isinstance(model, PreTrainedModel):
                 raise UserError("source_then_target.head: a new one is for networks as they were loaded; keep it")
             for name in head_names(model):
                 reinitialise(model, model.get_submodule(name))
         return model
+
+    def _teach(self, model: nn.Module, ctx: Context, source: Dataset) -> None:
+        """Train on the source rows."""
+        arguments = training_arguments(
+            {"num_train_epochs": self.epochs, "learning_rate": self.learning_rate, "save_strategy": "no",
+             "per_device_train_batch_size": self.batch_size},
+            ctx.work_dir / "source",
+            ctx.seed,
+        )  # fmt: skip
+        rows, width = ctx.task.cut(source, ctx.processor), len(ctx.source_labels or ctx.labels)
+        trainer = SmallDataTrainer(
+            model=model,
+            args=arguments,
+            techniques=(),
+            problem_type=ctx.problem_type,
+            data_collator=collator(ctx.task, ctx.processor, max(width, 1), ctx.problem_type),
+            train_dataset=EncodedRows(rows, ctx.task, ctx.processor),
+        )
+        trainer.train()
+        ctx.facts[self.name] = {"source_rows": len(source), "steps": trainer.state.global_step}
+
+
+@contextmanager
+def other_logits(model: Any, count: int) -> Iterator[None]:
+    """Within: a network with `count` logits, by a new layer in place of the one that makes them.
+
+    Args:
+        model: of transformers, which ends in a linear layer.
+        count: of classes.
+
+    Raises:
+        UserError: it does not end in one.
+    """
+    own = last_layer(model)
+    place = next(name for name, module in model.named_modules() if module is own)
+    other = nn.Linear(own.in_features, count, bias=own.bias is not None).to(own.weight)
+    reinitialise(model, other)
+    model.set_submodule(place, other)
+    try:
+        yield
+    finally:
+        model.set_submodule(place, own)
