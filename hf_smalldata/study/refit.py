@@ -34,9 +34,10 @@ from hf_smalldata.run import Run, writing
 from hf_smalldata.study.judged import Judged
 from hf_smalldata.study.plan import ALL, Plan, budget_settings
 from hf_smalldata.study.results import calibration_of, label_errors_of
-from hf_smalldata.study.soup import Average, soup_content, souped
+from hf_smalldata.study.soup import soup_content, souped
 from hf_smalldata.study.verdicts import JudgedBy
 from hf_smalldata.study.workbench import Workbench
+from hf_smalldata.training.average import Average
 
 logger = logging.getLogger(__name__)
 

@@ -9,40 +9,16 @@ seed, the refits of all seeds are averaged in the same way.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from hf_smalldata.evaluation.comparison import Comparison, corrected_difference
 from hf_smalldata.evaluation.metrics import score
 from hf_smalldata.evaluation.report import show
 from hf_smalldata.evaluation.summary import MODEL, plain
 from hf_smalldata.study.judged import Judged
-from hf_smalldata.training.best import learnt
-
-
-@dataclass
-class Average:
-    """A running mean, in double precision, of all that training changes."""
-
-    count: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, model: nn.Module) -> None:
-        """One model more."""
-        self.count += 1
-        for name, tensor in learnt(model).items():
-            value = tensor.detach().cpu().double()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-
-    @torch.no_grad()
-    def put_into(self, model: nn.Module) -> None:
-        """Give a model of the same architecture, trained from the same pretrained weights, the mean."""
-        for name, tensor in learnt(model).items():
-            tensor.copy_(self.sums[name] / self.count)
 
 
 def souped(one: Judged) -> Judged:

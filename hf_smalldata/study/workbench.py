@@ -30,11 +30,11 @@ from hf_smalldata.pipeline import check_processes, check_rows, load_and_examine,
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.run import write_json
 from hf_smalldata.study.plan import Cell, Plan
-from hf_smalldata.study.soup import Average
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import using
 from hf_smalldata.training.arguments import training_arguments
+from hf_smalldata.training.average import Average
 from hf_smalldata.training.kept import CAP_BYTES, Kept
 from hf_smalldata.training.tracking import Tracking
 

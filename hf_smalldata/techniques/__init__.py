@@ -67,6 +67,7 @@ REGISTRY: dict[str, str] = {
     "continued_pretraining": ("hf_smalldata.techniques.domain.continued_pretraining:ContinuedPretraining"),
     "source_then_target": "hf_smalldata.techniques.domain.source_then_target:SourceThenTarget",
     "joint": "hf_smalldata.techniques.domain.joint:Joint",
+    "domain_adapters": "hf_smalldata.techniques.domain.domain_adapters:DomainAdapters",
     "coral": "hf_smalldata.techniques.domain.coral:Coral",
     "mmd": "hf_smalldata.techniques.domain.mmd:Mmd",
     "dann": "hf_smalldata.techniques.domain.dann:Dann",

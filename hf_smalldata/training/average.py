@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -113,6 +114,27 @@ class Averaged(TrainerCallback):
 
     def _file(self, args: TrainingArguments, state: TrainerState) -> Path:
         return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / f"{self.name}.safetensors"
+
+
+@dataclass
+class Average:
+    """A running mean, in double precision, of all that training changes."""
+
+    count: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, model: nn.Module) -> None:
+        """One model more."""
+        self.count += 1
+        for name, tensor in learnt(model).items():
+            value = tensor.detach().cpu().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    @torch.no_grad()
+    def put_into(self, model: nn.Module) -> None:
+        """Give a model of the same architecture, trained from the same pretrained weights, the mean."""
+        for name, tensor in learnt(model).items():
+            tensor.copy_(self.sums[name] / self.count)
 
 
 @torch.no_grad()

@@ -206,7 +206,7 @@ def test_a_soup_is_kept_only_if_it_is_not_worse_out_of_fold(mixed):
 
 
 def test_the_average_of_one_model_with_itself_is_that_model(kits):
-    from hf_smalldata.study.soup import Average
+    from hf_smalldata.training.average import Average
 
     model, other = kits["text-classification"].network(0), kits["text-classification"].network(1)
     average = Average()

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Literal
 
-from datasets import Dataset
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 from transformers import PreTrainedModel
@@ -20,10 +19,8 @@ from hf_smalldata.errors import UserError
 from hf_smalldata.nn.heads import head_names
 from hf_smalldata.nn.initialise import reinitialise
 from hf_smalldata.technique import ALL_TASKS, Context, Need, Technique
+from hf_smalldata.techniques.domain.plainly import teach
 from hf_smalldata.techniques.domain.pooled import last_layer
-from hf_smalldata.training.arguments import training_arguments
-from hf_smalldata.training.batching import EncodedRows, collator
-from hf_smalldata.training.trainer import SmallDataTrainer
 
 
 class SourceThenTarget(Technique):
@@ -50,33 +47,14 @@ class SourceThenTarget(Technique):
         if ctx.source is None:
             raise UserError("source_then_target: there are no source rows; set data.source")
         with other_logits(model, len(ctx.source_labels)) if ctx.source_labels else nullcontext():
-            self._teach(model, ctx, ctx.source)
+            steps = teach(model, ctx, ctx.source, self.epochs, self.learning_rate, self.batch_size)
+        ctx.facts[self.name] = {"source_rows": len(ctx.source), "steps": steps}
         if self.head == "new":
             if not isinstance(model, PreTrainedModel):
                 raise UserError("source_then_target.head: a new one is for networks as they were loaded; keep it")
             for name in head_names(model):
                 reinitialise(model, model.get_submodule(name))
         return model
-
-    def _teach(self, model: nn.Module, ctx: Context, source: Dataset) -> None:
-        """Train on the source rows."""
-        arguments = training_arguments(
-            {"num_train_epochs": self.epochs, "learning_rate": self.learning_rate, "save_strategy": "no",
-             "per_device_train_batch_size": self.batch_size},
-            ctx.work_dir / "source",
-            ctx.seed,
-        )  # fmt: skip
-        rows, width = ctx.task.cut(source, ctx.processor), len(ctx.source_labels or ctx.labels)
-        trainer = SmallDataTrainer(
-            model=model,
-            args=arguments,
-            techniques=(),
-            problem_type=ctx.problem_type,
-            data_collator=collator(ctx.task, ctx.processor, max(width, 1), ctx.problem_type),
-            train_dataset=EncodedRows(rows, ctx.task, ctx.processor),
-        )
-        trainer.train()
-        ctx.facts[self.name] = {"source_rows": len(source), "steps": trainer.state.global_step}
 
 
 @contextmanager
