@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import sqrtm
+from torch_fidelity import metric_fid, metric_kid, metric_prc
 
 from hf_smalldata.evaluation.synthetic import (
     accuracy_of,
@@ -25,6 +27,21 @@ def test_the_frechet_distance_is_that_of_the_formula_by_matrix_roots():
     a, b = np.cov(x.T), np.cov(y.T)
     gap = x.mean(0) - y.mean(0)
     assert frechet_distance(x, y) == pytest.approx(gap @ gap + np.trace(a + b - 2 * sqrtm(a @ b).real), rel=1e-6)
+
+
+@pytest.mark.parametrize(("count", "width"), [(60, 8), (24, 40)])
+def test_numbers_are_those_of_torch_fidelity(count, width):
+    rng = np.random.default_rng(0)
+    made, real = rng.standard_normal((count, width)) * 1.3 + 0.2, rng.standard_normal((count, width))
+    x, y = torch.from_numpy(made), torch.from_numpy(real)
+    moments = [metric_fid.fid_features_to_statistics(each) for each in (x, y)]
+    assert frechet_distance(made, real) == pytest.approx(
+        metric_fid.fid_statistics_to_metric(*moments, verbose=False)["frechet_inception_distance"], rel=1e-3
+    )
+    kid = metric_kid.kid_features_to_metric(x, y, kid_subsets=1, kid_subset_size=count, verbose=False)
+    assert kernel_distance(made, real) == pytest.approx(kid["kernel_inception_distance_mean"], rel=1e-6)
+    both = metric_prc.prc_features_to_metric(x, y, verbose=False)
+    assert precision_and_recall(real, made) == pytest.approx((both["precision"], both["recall"]))
 
 
 def test_distances_of_equal_rows_are_none_and_grow_with_the_shift():

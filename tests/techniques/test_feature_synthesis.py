@@ -13,6 +13,7 @@ from hf_smalldata.errors import UserError
 from hf_smalldata.nn import logistic_heads
 from hf_smalldata.nn.logistic_heads import Rows, logistic
 from hf_smalldata.techniques.fewshot.rows import features_of
+from hf_smalldata.techniques.synthesis import feature_vae
 from hf_smalldata.techniques.synthesis.feature_synthesis import FeatureSynthesis, synthesised
 
 PROBLEM = "single_label_classification"
@@ -118,3 +119,50 @@ def test_rows_without_one_class_each_are_refused(text):
     context = replace(text.context(), problem_type="multi_label_classification")
     with pytest.raises(UserError, match=r"rows of one class each.*use ridge_head"):
         FeatureSynthesis().model(text.network(), context)
+
+
+def test_the_loss_of_the_network_is_the_bound_with_the_variance_that_fits_best():
+    torch.manual_seed(0)
+    x, again, mean, log_variance = torch.randn(6, 3), torch.randn(6, 3), torch.randn(6, 2), torch.randn(6, 2)
+    variance = (x - again).square().mean()
+    code = torch.distributions.Normal(mean, (log_variance / 2).exp())
+    kl = torch.distributions.kl_divergence(code, torch.distributions.Normal(0.0, 1.0)).sum(1).mean()
+    expected = -torch.distributions.Normal(again, variance.sqrt()).log_prob(x).sum(1).mean() + 0.3 * kl
+    constant = 3 / 2 * (1 + np.log(2 * np.pi))  # with the best variance the rest of the density is one
+    torch.testing.assert_close(feature_vae.loss_of(x, again, mean, log_variance, 0.3), expected - constant)
+
+
+def test_the_network_draws_each_class_where_it_lies_and_uses_its_code():
+    rng = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    along = rng.uniform(-1, 1, 80)  # what varies within a class
+    x = np.stack([10.0 * labels, 3 * along, 5 + 2 * along], 1) + 0.05 * rng.standard_normal((80, 3))
+    made, of = synthesised(x, labels, "vae", 200, 1.0, 5, seed=0)
+    classes = labels[of]
+    assert np.bincount(classes).tolist() == [200, 200]
+    for label in (0, 1):
+        np.testing.assert_allclose(made[classes == label].mean(0), x[labels == label].mean(0), atol=1.0)
+        spread = made[classes == label].std(0)[1:] / x[labels == label].std(0)[1:]
+        assert ((spread > 0.5) & (spread < 2.0)).all()  # an unused code would draw the mean
+    assert np.corrcoef(made[:, 1], made[:, 2])[0, 1] > 0.8
+    network, deviation = feature_vae.trained((x - x.mean(0)) / x.std(), labels, seed=0)
+    given, y = torch.tensor((x - x.mean(0)) / x.std()).float(), torch.eye(2)[labels]
+    _, mean, log_variance = network(given, y, torch.zeros(80, feature_vae.CODE))
+    assert feature_vae.divergence(mean, log_variance).mean() > 0.3
+    assert deviation < 0.3
+
+
+def test_the_same_seed_draws_the_same_and_torchs_generator_goes_on():
+    x, labels = clouds(6, 0)
+    before = torch.random.get_rng_state()
+    one, two, other = (synthesised(x, labels, "vae", 5, 1.0, 5, seed=seed)[0] for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+def test_a_network_that_diverges_is_told_with_the_step(monkeypatch):
+    x, labels = clouds(6, 0)
+    monkeypatch.setattr(feature_vae, "LEARNING_RATE", 1e30)
+    with pytest.raises(UserError, match=r"the VAE diverged at step \d+; take kind: smote"):
+        synthesised(x, labels, "vae", 5, 1.0, 5, seed=0)

@@ -19,9 +19,10 @@ from hf_smalldata.errors import UserError
 from hf_smalldata.nn.logistic_heads import Rows, logistic
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
 from hf_smalldata.techniques.fewshot.fitted import fit_head
+from hf_smalldata.techniques.synthesis.feature_vae import drawn as drawn_by_network
 
 Array = np.ndarray[Any, Any]
-Kind = Literal["gaussian", "mixture", "smote"]
+Kind = Literal["gaussian", "mixture", "smote", "vae"]
 
 
 class FeatureSynthesis(Technique):
@@ -35,10 +36,10 @@ class FeatureSynthesis(Technique):
     tasks = ALL_TASKS - {"token-classification"}
     paper = "https://arxiv.org/abs/1702.05538"
 
-    kind: Kind = "smote"  # around class means; around each row; or between a row and one near it
+    kind: Kind = "smote"  # around class means; around each row; between a row and one near it; by a small network
     per_class: PositiveInt = 50  # features drawn of each class
     weight: float = Field(default=0.5, ge=0, lt=1)  # of what is learnt, the share that drawn features make; 0: none
-    spread: PositiveFloat = 0.5  # of the standard deviation within classes; not of `smote`
+    spread: PositiveFloat = 0.5  # of the standard deviation within classes; for `gaussian` and `mixture`
     neighbours: PositiveInt = 5  # of the class that a row is joined with; for `smote`
 
     def model(self, model: nn.Module, ctx: Context) -> nn.Module:
@@ -77,14 +78,14 @@ def synthesised(
     gaussian: the class's mean + e; mixture: a row + e; e drawn from N(0, spread² S), with S the covariance of all rows
     about the means of their classes, shrunk by Ledoit and Wolf: few rows a class say nothing of a covariance each.
     smote: x_i + u (x_j - x_i) with u uniform in (0, 1) and x_j one of the nearest rows of the class (Chawla et al.
-    2002, https://arxiv.org/abs/1106.1813, section 4.2); a class of one row gets none.
+    2002, https://arxiv.org/abs/1106.1813, section 4.2); a class of one row gets none. vae: see `feature_vae`.
 
     Args:
         x: features (N, K).
         labels: classes (N,).
         kind: how.
         per_class: M by class.
-        spread: see above; not of smote.
+        spread: see above; of gaussian and mixture.
         neighbours: of smote.
         seed: of the draws.
     """
@@ -100,6 +101,10 @@ def synthesised(
                 second = near[first, rng.integers(near.shape[1], size=per_class)]
                 made.append(x[own[first]] + rng.random((per_class, 1)) * (x[own[second]] - x[own[first]]))
                 of.append(own[first])
+    elif kind == "vae":
+        features, names = drawn_by_network(x, labels, per_class, int(rng.integers(2**31)))
+        made.append(features)
+        of.append(np.array([rng.choice(np.flatnonzero(labels == name)) for name in names]))
     else:
         root = _root(x - np.stack([means[label] for label in labels]))
         for label in classes:
