@@ -7,6 +7,7 @@ the same test rows, so the spread among draws, which is most of the spread there
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,10 @@ from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.data.strata import class_counts
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.recipe import Recipe
+from hf_smalldata.training.arguments import DEFAULTS
 from hf_smalldata.yaml_text import parse_yaml
+
+logger = logging.getLogger(__name__)
 
 ALL = "all"  # the budget of every training row there is
 PLAIN = "plain"  # the recipe without any technique
@@ -141,7 +145,7 @@ def ablation(name: str, recipe: Recipe) -> dict[str, Recipe]:
     found[PLAIN] = keeping(recipe, ())
     if len(techniques) > 2:  # of two, each alone is the recipe without the other
         found |= {f"only {each}": keeping(recipe, [each]) for each in techniques}
-    return found
+    return told(found, recipe)
 
 
 def sweep(name: str, read: Callable[[list[str]], Recipe], setting: str) -> dict[str, Recipe]:
@@ -176,7 +180,18 @@ def sweep(name: str, read: Callable[[list[str]], Recipe], setting: str) -> dict[
         return {name: plain, **{title: made for title, made in found.items() if made != plain}}
     first = next(iter(found.values()))
     others = [each for each in trained_by(first) if each != rest[0]]
-    return {f"without {rest[0]}": keeping(first, others), **found}
+    return told({f"without {rest[0]}": keeping(first, others), **found}, first)
+
+
+def told(variants: dict[str, Recipe], recipe: Recipe) -> dict[str, Recipe]:
+    """The variants; a line in the log for those that are fine-tuned since nothing else would fill their head."""
+    epochs = "num_train_epochs"
+    tuned = [name for name, each in variants.items() if each.train[epochs] != recipe.train[epochs]]
+    if tuned:
+        logger.info(
+            "%s: fine-tuned for %g epochs, as nothing else would fill the head", listed(tuned), DEFAULTS[epochs]
+        )
+    return variants
 
 
 def trained_by(recipe: Recipe) -> list[str]:
@@ -185,8 +200,21 @@ def trained_by(recipe: Recipe) -> list[str]:
 
 
 def keeping(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe with these alone of the techniques that have a say in the model."""
-    return recipe.with_techniques([each for each in recipe.techniques if each.name in names or not each.trains])
+    """The recipe with these alone of the techniques that have a say in the model.
+
+    Where the recipe trains no epoch and none of these fills the head, it is fine-tuned: with a head of random weights
+    it would be no rival.
+    """
+    found = recipe.with_techniques([each for each in recipe.techniques if each.name in names or not each.trains])
+    if learns_head(found) or not learns_head(recipe):
+        return found
+    return found.model_copy(update={"train": {**found.train, "num_train_epochs": DEFAULTS["num_train_epochs"]}})
+
+
+def learns_head(recipe: Recipe) -> bool:
+    """Whether something gives the head weights that know the classes."""
+    steps = recipe.train["num_train_epochs"] > 0 or recipe.train.get("max_steps", -1) > 0
+    return steps or any(each.fills_head for each in recipe.techniques)
 
 
 def budget_of(spec: DataSpec) -> str:

@@ -95,6 +95,20 @@ def test_what_only_stands_beside_the_model_is_in_every_variant_and_never_ablated
         make_plan({"a": recipe(["knn"])}, ablate=True)
 
 
+def test_a_variant_whose_head_nothing_else_fills_is_fine_tuned(caplog):
+    """A recipe that trains no epoch has its head from a technique; without that one it would be of random weights."""
+    whole = recipe(["pooling", "dropout", "logistic_head"], train={"num_train_epochs": 0})
+    with caplog.at_level("INFO"):
+        plan = make_plan({"whole": whole}, ablate=True)
+    epochs = {name: made.train["num_train_epochs"] for name, made in plan.variants.items()}
+    assert epochs == {"whole": 0, "without pooling": 0, "without dropout": 0, "without logistic_head": 10, "plain": 10,
+                      "only pooling": 10, "only dropout": 10, "only logistic_head": 0}  # fmt: skip
+    assert "plain, only pooling, only dropout: fine-tuned for 10 epochs, as nothing else" in caplog.text
+    assert with_gate(plan, ["pooling"]).variants["only pooling"].train["num_train_epochs"] == 10
+    bare = make_plan({"whole": recipe(["dropout"], train={"num_train_epochs": 0})}, ablate=True)
+    assert {made.train["num_train_epochs"] for made in bare.variants.values()} == {0}
+
+
 @pytest.mark.parametrize(("techniques", "variants"), [(["lora"], 2), (["lora", "dropout"], 4)])
 def test_an_ablation_runs_no_variant_twice(techniques, variants):
     plan = make_plan({"whole": recipe(techniques)}, ablate=True)

@@ -35,6 +35,7 @@ class DomainAdapters(Technique):
     name = "domain_adapters"
     tasks = ALL_TASKS
     needs: ClassVar[frozenset[Need]] = frozenset({"source"})
+    fills_head: ClassVar[bool] = True
     paper = "https://arxiv.org/abs/2302.07027"  # AdapterSoup
 
     rank: PositiveInt = 8

@@ -35,6 +35,7 @@ class SourceThenTarget(Technique):
     tasks = ALL_TASKS
     needs: ClassVar[frozenset[Need]] = frozenset({"source"})
     takes_own_labels: ClassVar[bool] = True
+    fills_head: ClassVar[bool] = True
     paper = "https://arxiv.org/abs/1811.01088"
 
     epochs: PositiveFloat = 3.0  # of the source rows

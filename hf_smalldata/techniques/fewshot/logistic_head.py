@@ -6,6 +6,8 @@ and seconds of work. Does little where the body has to change, and is not for va
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from hf_smalldata.errors import UserError
@@ -22,6 +24,7 @@ class LogisticHead(Technique):
 
     name = "logistic_head"
     tasks = ALL_TASKS - {"token-classification"}
+    fills_head: ClassVar[bool] = True
     paper = "https://arxiv.org/abs/2003.11539"
 
     balanced: bool = False  # the rows of each class together weigh the same

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class Pattern(Technique):
 
     name = "pattern"
     tasks = frozenset({"text-classification"})
+    fills_head: ClassVar[bool] = True
     paper = "https://arxiv.org/abs/2001.07676"
 
     verbaliser: dict[str, str] | None = None  # class: word. Default: class names, or words that the rows suggest

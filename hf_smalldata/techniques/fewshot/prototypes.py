@@ -7,6 +7,7 @@ little beside `logistic_head` with 8 rows a class or more, and is not for sets o
 from __future__ import annotations
 
 import logging
+from typing import ClassVar
 
 from torch import nn
 
@@ -28,6 +29,7 @@ class Prototypes(Technique):
 
     name = "prototypes"
     tasks = ALL_TASKS - {"token-classification"}
+    fills_head: ClassVar[bool] = True
     paper = "https://arxiv.org/abs/1703.05175"
 
     metric: Metric = "mahalanobis"  # on average the best where we measured; cosine suits features of a contrastive body

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ class Prototypical(Technique):
 
     name = "prototypical"
     tasks = ALL_TASKS - {"token-classification"}
+    fills_head: ClassVar[bool] = True
     paper = "https://arxiv.org/abs/1703.05175"
 
     ways: int = Field(default=8, ge=2)  # classes of an episode; all where there are fewer. More are harder, and better

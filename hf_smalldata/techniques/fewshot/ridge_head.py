@@ -7,6 +7,8 @@ where classes are several.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from hf_smalldata.errors import UserError
@@ -23,6 +25,7 @@ class RidgeHead(Technique):
 
     name = "ridge_head"
     tasks = ALL_TASKS - {"token-classification"}
+    fills_head: ClassVar[bool] = True
     paper = "https://doi.org/10.1080/00401706.1974.10489157"
 
     balanced: bool = False  # the rows of each class together weigh the same

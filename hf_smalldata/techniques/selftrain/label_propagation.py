@@ -51,6 +51,7 @@ class LabelPropagation(Technique):
     name = "label_propagation"
     tasks = POOLED_TASKS
     needs: ClassVar[frozenset[Need]] = frozenset({"unlabelled"})
+    fills_head: ClassVar[bool] = True
     paper = "https://proceedings.neurips.cc/paper/2003/hash/87682805257e619d49b8e0dfdc14affa-Abstract.html"
 
     neighbours: PositiveInt = 10  # of each row

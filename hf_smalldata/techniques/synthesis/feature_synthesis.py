@@ -8,7 +8,7 @@ well shrunk head at hand: on photos, cells, reviews and questions no kind was be
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -34,6 +34,7 @@ class FeatureSynthesis(Technique):
 
     name = "feature_synthesis"
     tasks = ALL_TASKS - {"token-classification"}
+    fills_head: ClassVar[bool] = True
     paper = "https://arxiv.org/abs/1702.05538"
 
     kind: Kind = "smote"  # around class means; around each row; between a row and one near it; by a small network

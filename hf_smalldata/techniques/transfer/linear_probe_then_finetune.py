@@ -6,6 +6,8 @@ features are hardly distorted on the way. Does little where adapters or frozen b
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from hf_smalldata.data.made import Kin
@@ -25,6 +27,7 @@ class LinearProbeThenFinetune(Technique):
 
     name = "linear_probe_then_finetune"
     tasks = ALL_TASKS - {"token-classification"}
+    fills_head: ClassVar[bool] = True
     paper = "https://arxiv.org/abs/2202.10054"
 
     def model(self, model: nn.Module, ctx: Context) -> nn.Module:
