@@ -58,7 +58,24 @@ def test_a_repeat_is_measured_by_kept_rows_alone():
 
 def test_each_class_gets_its_share():
     known, groups = judged([0.1] * 6), np.array([0, 0, 0, 1, 1, 1])
-    assert sift(known, groups, Keep(), [1, 2]) == [None, "surplus", "surplus", None, None, "surplus"]
+    first = [None, "surplus", "surplus", None, None, "surplus"]
+    assert sift(known, groups, Keep(diverse=False), [1, 2]) == first
+    found = sift(known, groups, Keep(), [1, 2])
+    assert (found[:3].count(None), found[3:].count(None)) == (1, 2)
+    assert sift(known, groups, Keep(), [0, 9]) == [*["surplus"] * 3, *[None] * 3]
+
+
+def test_of_more_rows_than_are_wanted_one_of_each_kind_is_kept_the_surest():
+    rng = np.random.default_rng(0)
+    kinds = np.array([0] * 9 + [1, 2, 3, 3])  # most are of one kind, and come first
+    x = np.eye(4)[kinds] + 0.05 * rng.standard_normal((13, 4))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    confidence = np.full(13, 0.6)
+    confidence[[4, 12]] = 0.9
+    known = judged([0.1] * 13, confidence=confidence, among=x @ x.T)
+    kept_rows = [[at for at, why in enumerate(sift(known, np.zeros(13, dtype=int), keep, [4])) if why is None]
+                 for keep in (Keep(max_similarity=1), Keep(max_similarity=1, diverse=False))]  # fmt: skip
+    assert kept_rows == [[4, 9, 10, 12], [0, 1, 2, 3]]
 
 
 def test_the_ratio_is_of_the_rows_of_a_class_and_per_class_is_even(text):

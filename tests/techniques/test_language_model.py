@@ -179,7 +179,7 @@ def test_another_ratio_or_seed_asks_only_for_what_is_missing(text, causal, conte
     monkeypatch.setattr(Writer, "_learnt", lambda self, *more: tuned.append(1) or learn(self, *more))
 
     def texts(ratio: float, seed: int = 0) -> list[str]:
-        keep = Keep(agreement=0, max_similarity=1, ratio=ratio)
+        keep = Keep(agreement=0, max_similarity=1, ratio=ratio, diverse=False)
         technique = LanguageModel(checkpoint=causal, **{**QUICK, "keep": keep})
         return technique.rows(text.rows, replace(context, seed=seed))["text"][len(text.rows) :]
 

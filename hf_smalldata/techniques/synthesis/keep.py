@@ -2,7 +2,8 @@
 
 A generator trained on few rows repeats them, mixes classes up, and makes more of what is easy. So a teacher that knows
 real training rows alone must agree with a made row's label; what lies next to a real row is a copy, and what lies next
-to another made row a repeat; and no class gets more than its share. Validation and test rows are never looked at.
+to another made row a repeat; no class gets more than its share, and that share is of rows that differ. Validation and
+test rows are never looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from sklearn.cluster import AgglomerativeClustering
 
 from hf_smalldata.data.made import real, with_made
 from hf_smalldata.data.spec import ProblemType
@@ -50,6 +52,7 @@ class Keep(BaseModel):
     max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.95  # cosine with a row of the like; 1: only equal ones go
     per_class: PositiveInt | None = None  # most made rows of each class
     ratio: PositiveFloat | None = None  # or most made rows for each real row of their class. Default: 1
+    diverse: bool = True  # of more than these, one of each of as many clusters; false: the first that were made
 
     @model_validator(mode="after")
     def _one_number(self) -> Keep:
@@ -183,7 +186,7 @@ def agreed(predicted: Array, labels: Sequence[Any], problem_type: ProblemType) -
 def sift(judged: Judged, groups: Array, keep: Keep, wanted: Sequence[int]) -> list[str | None]:
     """Why each made row is dropped (see `REASONS`); None for the kept.
 
-    Rows come in the order in which they were made: a row is a repeat of kept ones before it only.
+    Rows come in the order in which they were made: a row is a repeat of those before it only.
 
     Args:
         judged: what is known of the rows.
@@ -191,10 +194,10 @@ def sift(judged: Judged, groups: Array, keep: Keep, wanted: Sequence[int]) -> li
         keep: settings.
         wanted: rows to keep of each class.
     """
-    most, left = min(keep.max_similarity, SAME), list(wanted)
+    most = min(keep.max_similarity, SAME)
     reasons: list[str | None] = []
-    chosen: list[int] = []
-    for at, group in enumerate(groups.tolist()):
+    fit: list[int] = []
+    for at in range(len(groups)):
         reason = None
         if judged.similarity[at] > most:
             reason = "copies"
@@ -202,15 +205,40 @@ def sift(judged: Judged, groups: Array, keep: Keep, wanted: Sequence[int]) -> li
             reason = "disagree"
         elif judged.confidence[at] < keep.min_confidence:
             reason = "unsure"
-        elif (judged.among[at, chosen] > most).any():
+        elif (judged.among[at, fit] > most).any():
             reason = "repeats"
-        elif left[group] == 0:
-            reason = "surplus"
         else:
-            chosen.append(at)
-            left[group] -= 1
+            fit.append(at)
         reasons.append(reason)
+    for group, count in enumerate(wanted):
+        own = [at for at in fit if groups[at] == group]
+        chosen = spread(own, count, judged) if keep.diverse else own[:count]
+        for at in set(own) - set(chosen):
+            reasons[at] = "surplus"
     return reasons
+
+
+def spread(rows: Sequence[int], count: int, judged: Judged) -> list[int]:
+    """`count` of some made rows: of as many clusters by average linkage of their cosines, of each the surest row.
+
+    Args:
+        rows: their places.
+        count: how many at most.
+        judged: what is known of all; without a teacher it is the first row of a cluster.
+    """
+    if len(rows) <= count or count < 2:
+        return sorted(rows, key=lambda at: -_sure(judged, at))[:count]
+    apart = 1 - judged.among[np.ix_(rows, rows)]
+    cluster = AgglomerativeClustering(count, metric="precomputed", linkage="average").fit_predict(apart)
+    best: dict[int, int] = {}
+    for at, of in zip(rows, cluster.tolist(), strict=True):
+        if of not in best or _sure(judged, at) > _sure(judged, best[of]):
+            best[of] = at
+    return sorted(best.values())
+
+
+def _sure(judged: Judged, at: int) -> float:
+    return 0.0 if np.isnan(judged.confidence[at]) else float(judged.confidence[at])
 
 
 def directions(real_features: Array, made_features: Array) -> tuple[Array, Array]:
