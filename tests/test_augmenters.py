@@ -22,7 +22,7 @@ from hf_smalldata.tasks import TASKS, get_task
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import Context, Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
-from hf_smalldata.techniques.augment import back_translation
+from hf_smalldata.techniques.augment import back_translation, paraphrase
 from hf_smalldata.training.batching import draws
 
 PAIRS = [
@@ -43,6 +43,7 @@ OFF: dict[str, dict[str, Any]] = {  # settings at which a technique changes noth
     "label_token_replacement": {"probability": 0},
     "mlm_substitution": {"fraction": 0},
     "back_translation": {"n_aug": 0},
+    "paraphrase": {"n_aug": 0},
     "random_crop": {"seconds": 1e6, "letters": 10**6},  # longer than any row
     "waveform": {"probability": 0},
     "reverse_complement": {"probability": 0},
@@ -115,12 +116,13 @@ def told(variants: list[dict[str, Any]], job: Job) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def job_of(kits, masked, there_and_back, tmp_path_factory) -> Any:
+def job_of(kits, masked, there_and_back, causal, tmp_path_factory) -> Any:
     """Name and task -> a job with a work folder of its own; models on the Hub that techniques ask are tiny ones."""
-    tiny = {"checkpoint": str(masked.folder), **dict(zip(("there", "back"), there_and_back, strict=True))}
+    tiny = dict(zip(("there", "back"), there_and_back, strict=True))
 
     def make(name: str, task: str) -> Job:
         kind, kit = get_technique(name), kits[task]
+        tiny["checkpoint"] = causal if name == "paraphrase" else str(masked.folder)
         technique = kind(**{field: model for field, model in tiny.items() if field in kind.model_fields})
         work = tmp_path_factory.mktemp("work")
         return Job(technique, task, kit.spec, kit.rows, kit.labels, kit.problem_type, work)
@@ -139,7 +141,8 @@ def once(job_of, tmp_path_factory) -> Any:
 
     assets = tmp_path_factory.mktemp("assets")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(back_translation, "cached_assets_path", lambda *_: assets)
+        for module in (back_translation, paraphrase):
+            patched.setattr(module, "cached_assets_path", lambda *_: assets)
         yield make
 
 

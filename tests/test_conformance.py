@@ -23,7 +23,7 @@ from hf_smalldata.tasks import TASKS
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import HOOKS, Context, Predictor, Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
-from hf_smalldata.techniques.augment import back_translation
+from hf_smalldata.techniques.augment import back_translation, paraphrase
 from hf_smalldata.techniques.fewshot import zero_shot
 from hf_smalldata.techniques.synthesis import diffusion_edit, keep, language_model, learning
 from hf_smalldata.training.arguments import training_arguments
@@ -137,6 +137,8 @@ def names_are_read_by_tiny_models(text, clip, there_and_back, causal, image_pipe
     monkeypatch.setattr(back_translation, "MODELS", there_and_back)
     monkeypatch.setattr(back_translation, "cached_assets_path", lambda *_: tmp_path)
     monkeypatch.setattr(language_model, "MODEL", causal)
+    monkeypatch.setattr(paraphrase, "MODEL", causal)
+    monkeypatch.setattr(paraphrase, "cached_assets_path", lambda *_: tmp_path)
     monkeypatch.setattr(language_model, "cached_assets_path", lambda *_: tmp_path)
     monkeypatch.setattr(learning, "cached_assets_path", lambda *_: tmp_path)
     monkeypatch.setattr(diffusion_edit, "cached_assets_path", lambda *_: tmp_path)

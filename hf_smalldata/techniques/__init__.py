@@ -51,6 +51,7 @@ REGISTRY: dict[str, str] = {
     "cutmix": "hf_smalldata.techniques.augment.cutmix:CutMix",
     "mlm_substitution": "hf_smalldata.techniques.augment.mlm_substitution:MlmSubstitution",
     "back_translation": "hf_smalldata.techniques.augment.back_translation:BackTranslation",
+    "paraphrase": "hf_smalldata.techniques.augment.paraphrase:Paraphrase",
     "embedding_mixup": "hf_smalldata.techniques.augment.embedding_mixup:EmbeddingMixup",
     # regularise
     "dropout": "hf_smalldata.techniques.regularise.dropout:Dropout",
