@@ -6,18 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from transformers import ResNetConfig
+from transformers import FocalNetConfig, ResNetConfig, SwinConfig, ViTImageProcessor, Wav2Vec2ForSequenceClassification
 
 from hf_smalldata.errors import UserError
 from hf_smalldata.tasks import get_task
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.techniques.domain import continued_pretraining
 from hf_smalldata.techniques.domain.continued_pretraining import ContinuedPretraining
-from hf_smalldata.techniques.domain.pretexts import IGNORED, cells, masked, tokens_of
+from hf_smalldata.techniques.domain.frames import Frames, spans
+from hf_smalldata.techniques.domain.patches import cells
+from hf_smalldata.techniques.domain.pretexts import IGNORED, masked, tokens_of
 from hf_smalldata.techniques.synthesis import learning
 from hf_smalldata.testing import FILLER, TOPICS, sequence_rows, text_rows, tiny_audio_model, tiny_sequence_model
 
@@ -186,6 +189,90 @@ def test_images_of_another_size_are_filled_in_at_that_size(image):
     network = ContinuedPretraining(epochs=1).model(model, context)
     pixels = torch.zeros(1, 3, 48, 48)
     assert network(pixel_values=pixels).logits.shape == (1, 3)
+
+
+STAGES = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1, 1], "num_labels": 3}
+PYRAMIDS = {
+    "Swin": SwinConfig(**STAGES, num_heads=[1, 2, 2], window_size=4),
+    "FocalNet": FocalNetConfig(**STAGES, focal_levels=[1, 1, 1], focal_windows=[3, 3, 3]),
+}
+
+
+@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize("kind", PYRAMIDS)
+def test_networks_of_several_scales_fill_in_images_of_any_size(kind, side, image, classifier, tmp_path):
+    spec = ModelSpec(name=str(tmp_path / kind), image_size=side)
+    classifier(PYRAMIDS[kind]).save_pretrained(spec.name)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(spec.name)
+    context = replace(image.context(), model=spec, processor=image.task.load_processor(spec), facts={})
+    network = image.task.load_model(spec, image.labels, image.problem_type)
+    ContinuedPretraining(epochs=20, learning_rate=3e-3).model(network, context)
+    facts = context.facts["continued_pretraining"]
+    assert facts["loss_last_epoch"] < 0.9 * facts["loss_first_epoch"]
+
+
+def test_an_image_that_does_not_divide_into_what_a_state_draws_is_refused(image, classifier, tmp_path):
+    spec = ModelSpec(name=str(tmp_path / "swin"), image_size=36)
+    classifier(PYRAMIDS["Swin"]).save_pretrained(spec.name)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(spec.name)
+    context = replace(image.context(), model=spec, processor=image.task.load_processor(spec))
+    with pytest.raises(UserError, match=r"images of a multiple of 8 pixels, found 36 x 36; set model\.image_size"):
+        ContinuedPretraining().model(image.network(), context)
+
+
+def test_two_frames_or_more_of_each_clip_are_hidden_in_spans_and_no_padding():
+    shown = spans([400, 100, 25], 0.65, np.random.default_rng(0))
+    assert not shown[1, 100:].any()
+    assert not shown[2, 25:].any()
+    assert np.mean([spans([400], 0.65, np.random.default_rng(seed)).mean() for seed in range(50)]) == pytest.approx(
+        0.49, abs=0.03
+    )  # section 4.2 of the paper
+    edges = np.diff(np.pad(shown[0].astype(int), 1))
+    assert (np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)).min() >= 10
+    for seed in range(50):
+        assert spans([4, 5, 30], 0.05, np.random.default_rng(seed)).sum(1).min() >= 2
+
+
+@pytest.mark.parametrize("habits", [
+    {"apply_spec_augment": False}, {"mask_time_prob": 0.0}, {"mask_feature_prob": 0.5, "mask_feature_length": 4},
+], ids=str)  # fmt: skip
+def test_whatever_a_classifiers_config_says_time_is_hidden_and_features_are_not(habits, audio, tmp_path):
+    network = audio.network()
+    network.config.update(habits)
+    Wav2Vec2ForSequenceClassification(network.config).save_pretrained(tmp_path / "model")
+    audio.processor.save_pretrained(tmp_path / "model")
+    spec = ModelSpec(name=str(tmp_path / "model"))
+    context = replace(audio.context(), model=spec, facts={})
+    pretext = Frames(audio.rows, context, 0.65)
+    whole, _ = pretext.load()
+    heard, losses = [], []
+    whole.wav2vec2.encoder.register_forward_pre_hook(lambda _, given, named: heard.append(given[0]), with_kwargs=True)
+    for seed in (0, 1):
+        np.random.seed(seed)
+        torch.manual_seed(0)
+        loss = pretext.loss(whole.train(), [0, 1], np.random.default_rng(0), torch.device("cpu"))
+        losses.append(loss.item())
+    assert losses[0] == losses[1]
+    covered = (heard[0] == whole.wav2vec2.masked_spec_embed).all(-1)
+    assert (covered.sum(1) >= 2).all()
+    assert not (heard[0] == 0).all(1).any()
+    model = audio.task.load_model(spec, audio.labels, audio.problem_type)
+    ContinuedPretraining(epochs=1).model(model, context)
+    assert context.facts["continued_pretraining"]["sounds"] == 12
+
+
+def test_clips_of_a_few_frames_are_filled_in_beside_long_ones_and_shorter_ones_left_out(audio, tmp_path):
+    rng, rows = np.random.default_rng(0), []
+    for name, seconds in (("short", 0.1), ("shorter", 0.03)):
+        soundfile.write(tmp_path / f"{name}.wav", 0.3 * rng.normal(size=int(8000 * seconds)), 8000)
+        rows.append({"id": name, "audio": {"bytes": None, "path": str(tmp_path / f"{name}.wav")}, "label": 0})
+    both = concatenate_datasets([audio.rows, Dataset.from_list(rows, features=audio.rows.features)])
+    context = replace(audio.context(), train=both, facts={})
+    ContinuedPretraining(epochs=1).model(audio.network(), context)
+    assert context.facts["continued_pretraining"]["sounds"] == 13
+    context = replace(context, train=both.select([13]))
+    with pytest.raises(UserError, match="no sound has 4 frames"):
+        ContinuedPretraining().model(audio.network(), context)
 
 
 def test_a_body_that_has_told_hidden_spans_of_sound_apart_is_kept(audio):

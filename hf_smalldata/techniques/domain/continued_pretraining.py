@@ -24,7 +24,9 @@ from hf_smalldata.data.made import real
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.precision import bfloat16_pays
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
-from hf_smalldata.techniques.domain.pretexts import Frames, Patches, Pretext, Words
+from hf_smalldata.techniques.domain.frames import Frames
+from hf_smalldata.techniques.domain.patches import Patches
+from hf_smalldata.techniques.domain.pretexts import Pretext, Words
 from hf_smalldata.techniques.synthesis.learning import learnt
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ Array = np.ndarray[Any, Any]
 WARM_UP = 0.06  # of the steps
 HEAD_FIRST = 0.2  # of the steps, in which a new head learns alone: its first gradients would shake the body
 LARGEST_NORM = 1.0  # of the gradient
-SHARES = {"image": 0.6, "audio": 0.65}  # hidden of a row, as in the papers (see `pretexts`); of texts 0.15
+SHARES = {"image": 0.6, "audio": 0.65}  # hidden of a row, as in the papers; of texts 0.15
 MASKS = ("mask_token", "masked_spec_embed")  # what stands in place of what is hidden: no part of a classifier
 
 
@@ -42,8 +44,8 @@ class ContinuedPretraining(Technique):
     """Masked modelling of the unlabelled rows (or the training rows, or both), of which the body is kept.
 
     Words of texts and letters of sequences, patches of images (ViT, DeiT, Swin, FocalNet), spans of sounds (wav2vec
-    2.0): see `pretexts`. Only the first `max_length` tokens of a text are read. Of overlapping words, as of DNA, as
-    many neighbours are masked together as share a letter.
+    2.0): see `pretexts`, `patches` and `frames`. Only the first `max_length` tokens of a text are read. Of overlapping
+    words, as of DNA, as many neighbours are masked together as share a letter.
     """
 
     name = "continued_pretraining"
@@ -65,7 +67,7 @@ class ContinuedPretraining(Technique):
         With `data.unlabelled: rest`, `corpus: both` is the same for all of them.
 
         Raises:
-            UserError: a network that was changed before, or one that cannot fill in (see `pretexts`).
+            UserError: a network that was changed before, or one that cannot fill in.
         """
         if not isinstance(model, PreTrainedModel):
             raise UserError(f"continued_pretraining: expected a network as it was loaded, got {type(model).__name__}; "

@@ -1,7 +1,6 @@
-"""What continued pretraining hides of a row, and the network that fills it in: words, patches, spans of sound.
+"""What continued pretraining hides of a row, and the network that fills it in: here words, by a masked language model.
 
-Each is the head that transformers has for it: masked language models; SimMIM's (https://arxiv.org/abs/2111.09886) for
-images; wav2vec 2.0's (https://arxiv.org/abs/2006.11477) for sounds.
+Each is the head that transformers has for it; see `patches` for images and `frames` for sounds.
 """
 
 from __future__ import annotations
@@ -13,27 +12,20 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
 
 from hf_smalldata.errors import UserError
-from hf_smalldata.tasks.image_size import resize_model
-from hf_smalldata.tasks.pretrained import has_head, load_config, masked_lm, pretraining_model
+from hf_smalldata.tasks.pretrained import has_head, load_config, masked_lm
 from hf_smalldata.tasks.sequence import spelling
 from hf_smalldata.tasks.task import Features
 from hf_smalldata.tasks.text import pad_tokens
 from hf_smalldata.technique import Context
-from hf_smalldata.techniques.augment.seeded import seeded
 from hf_smalldata.training.batching import to_device
 
 Array = np.ndarray[Any, Any]
-Whole = tuple[
-    nn.Module, list[str]
-]  # a network with its head, and names of the head's weights that its checkpoint lacks
+Whole = tuple[nn.Module, list[str]]  # a network with its head, and names of its weights that the checkpoint lacks
 
 REPLACED, RANDOM = 0.8, 0.1  # of masked tokens; the rest stay as they are (section 3.1 of the BERT paper)
 IGNORED = -100  # a label that counts nothing
-CELL = 32  # pixels a side of what is hidden of an image, as in SimMIM
-SPAN = 10  # frames of sound that are hidden together, as in wav2vec 2.0
 
 
 class Pretext(Protocol):
@@ -117,106 +109,6 @@ class Words:
         return loss
 
 
-class Patches:
-    """Masked image modelling: the mean absolute difference of hidden pixels.
-
-    Args:
-        rows: images.
-        ctx: of the run.
-        share: of an image that is hidden.
-
-    Raises:
-        UserError: transformers has no such head for the network.
-    """
-
-    noun, part = "images", "patches"
-
-    def __init__(self, rows: Dataset, ctx: Context, share: float) -> None:
-        self.ctx, self.share = ctx, share
-        self.config = _config("AutoModelForMaskedImageModeling", ctx, "ViT, DeiT, Swin and FocalNet")
-        self.config.encoder_stride = getattr(self.config, "encoder_stride", 0)
-        if self.config.model_type in ("vit", "deit"):
-            self.config.encoder_stride = self.config.patch_size  # or the pixels that it draws are not those it saw
-        self.features = _once(ctx.task.encode(rows, ctx.processor), "pixel_values")
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def load(self) -> Whole:
-        """A network that draws pixels, for images of the recipe's size."""
-        model, missing = pretraining_model("AutoModelForMaskedImageModeling", self.ctx.model, self.config)
-        size = self.ctx.model.image_size
-        return (model if size is None else resize_model(model, size, self.ctx.model.name)), missing
-
-    def digest(self) -> str:
-        """sha256 of all pixels."""
-        return hashlib.sha256(b"".join(each["pixel_values"].tobytes() for each in self.features)).hexdigest()
-
-    def lengths(self) -> Array:
-        """All alike."""
-        return np.ones(len(self.features))
-
-    def loss(self, model: Any, indices: list[int], rng: np.random.Generator, device: torch.device) -> Tensor:
-        """That of the hidden pixels."""
-        batch = self.ctx.task.collate([self.features[at] for at in indices], self.ctx.processor)
-        side = model.config.image_size if isinstance(model.config.image_size, int) else model.config.image_size[0]
-        hidden = np.stack([cells(side, model.config.patch_size, self.share, rng) for _ in indices])
-        loss: Tensor = model(**to_device(batch, device), bool_masked_pos=torch.from_numpy(hidden).to(device)).loss
-        return loss
-
-
-class Frames:
-    """wav2vec 2.0: of the hidden frames, each is told from others of the same clip.
-
-    Args:
-        rows: sounds.
-        ctx: of the run.
-        share: of a clip that spans cover, overlaps counted twice.
-
-    Raises:
-        UserError: transformers has no such head for the network.
-    """
-
-    noun, part = "sounds", "spans"
-
-    def __init__(self, rows: Dataset, ctx: Context, share: float) -> None:
-        self.ctx, self.share = ctx, share
-        self.config = _config("AutoModelForPreTraining", ctx, "wav2vec 2.0", ("wav2vec2", "wav2vec2-conformer"))
-        self.main = ctx.processor.model_input_names[0]
-        self.features = _once(ctx.task.encode(rows, ctx.processor), self.main)
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def load(self) -> Whole:
-        """A network with the quantiser that it was pretrained with."""
-        return pretraining_model("AutoModelForPreTraining", self.ctx.model, self.config)
-
-    def digest(self) -> str:
-        """sha256 of all samples."""
-        return hashlib.sha256(b"".join(each[self.main].tobytes() for each in self.features)).hexdigest()
-
-    def lengths(self) -> Array:
-        """Samples."""
-        return np.array([len(each[self.main]) for each in self.features])
-
-    def loss(self, model: Any, indices: list[int], rng: np.random.Generator, device: torch.device) -> Tensor:
-        """Contrastive loss and the codebook's diversity (eq. 2) a hidden frame."""
-        batch = to_device(self.ctx.task.collate([self.features[at] for at in indices], self.ctx.processor), device)
-        count = int(model._get_feat_extract_output_lengths(batch[self.main].shape[1]))
-        shape = (len(indices), count)
-        heard = batch.get("attention_mask")
-        if heard is not None:
-            heard = model._get_feature_vector_attention_mask(count, heard, add_adapter=False)
-        with seeded(rng):
-            hidden = _compute_mask_indices(shape, self.share, min(SPAN, max(count // 2, 1)), heard, min_masks=2)
-            others = _sample_negative_indices(shape, model.config.num_negatives, hidden)
-        spans = torch.from_numpy(hidden).to(device)
-        loss: Tensor = model(**batch, mask_time_indices=spans, sampled_negative_indices=torch.from_numpy(others).to(
-            device)).loss / spans.sum()  # fmt: skip
-        return loss
-
-
 def masked(
     ids: Array, units: Array, share: float, mask: int, vocabulary: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
@@ -238,23 +130,6 @@ def masked(
     strange = hidden & (fate >= REPLACED) & (fate < REPLACED + RANDOM)
     made = np.where(strange, rng.integers(0, vocabulary, len(ids)), made)
     return made, np.where(hidden, ids, IGNORED)
-
-
-def cells(side: int, patch: int, share: float, rng: np.random.Generator) -> Array:
-    """Which patches of an image are hidden ((side / patch)²,), whole cells at a time.
-
-    Args:
-        side: pixels of the image.
-        patch: pixels of a patch.
-        share: of the cells, at least one of them.
-        rng: of the draw.
-    """
-    fits = CELL % patch == 0 and side % CELL == 0 and side // CELL >= 4
-    cell = CELL if fits else patch
-    count = side // cell
-    hidden = np.zeros(count * count, dtype=bool)
-    hidden[rng.permutation(count * count)[: max(1, round(share * count * count))]] = True
-    return hidden.reshape(count, count).repeat(cell // patch, 0).repeat(cell // patch, 1).ravel()
 
 
 def tokens_of(rows: Dataset, ctx: Context, whole_words: bool) -> list[Tokens]:
@@ -284,13 +159,13 @@ def tokens_of(rows: Dataset, ctx: Context, whole_words: bool) -> list[Tokens]:
     return [found[key] for key in sorted(found)]
 
 
-def _once(features: list[Features], main: str) -> list[Features]:
+def once(features: list[Features], main: str) -> list[Features]:
     """Rows in an order of their own, equal ones once."""
     found = {hashlib.sha256(each[main].tobytes()).hexdigest(): each for each in features}
     return [found[key] for key in sorted(found)]
 
 
-def _config(auto_class: str, ctx: Context, known: str, kinds: tuple[str, ...] = ()) -> Any:
+def config_with(auto_class: str, ctx: Context, known: str, kinds: tuple[str, ...] = ()) -> Any:
     """The network's config, if transformers has a head for it that fills in."""
     config = load_config(ctx.task.model_class, ctx.model)
     if not has_head(config, auto_class) or (kinds and config.model_type not in kinds):
