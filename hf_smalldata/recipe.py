@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, NoReturn
 
 import yaml
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from hf_smalldata.data.spec import DataSpec
 from hf_smalldata.destination import PublishSpec
 from hf_smalldata.errors import Problems, UserError, did_you_mean
 from hf_smalldata.evaluation.metrics import MAIN_METRIC, metric_names
+from hf_smalldata.sections import section
 from hf_smalldata.tasks import TASKS
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import Technique
@@ -27,8 +26,6 @@ MOST_SEEDS = 2**31  # numpy and torch both take them
 
 # Overriding the source of the rows drops what the recipe said of other sources.
 REPLACES = {"data.train": ("name",), "data.name": ("train", "validation", "test")}
-
-Section = TypeVar("Section", bound=BaseModel)
 
 
 class Recipe(BaseModel):
@@ -68,14 +65,14 @@ class Recipe(BaseModel):
         if not isinstance(task, str) or task not in TASKS:
             problems.append("task: missing; known: " + ", ".join(TASKS) if task is None
                             else f"task: unknown task '{task}'{did_you_mean(str(task), TASKS)}")  # fmt: skip
-        data = _section(DataSpec, content.get("data"), "data", problems)
-        model = _section(ModelSpec, content.get("model"), "model", problems)
+        data = section(DataSpec, content.get("data"), "data", problems)
+        model = section(ModelSpec, content.get("model"), "model", problems)
         techniques = _techniques(content.get("techniques") or (), str(task), data, problems)
         given = content.get("train") or {}
         train, wrong = (
             check(given) if isinstance(given, Mapping) else ({}, [f"train: expected settings, got {given!r}"])
         )
-        publish = None if (goal := content.get("publish")) is None else _section(PublishSpec, goal, "publish", problems)
+        publish = None if (goal := content.get("publish")) is None else section(PublishSpec, goal, "publish", problems)
         problems += wrong + _validation(train, data) + _seeds(content.get("seeds", (0,)))
         if problems or data is None or model is None:
             raise Problems(where, problems)
@@ -205,7 +202,7 @@ def _techniques(items: Any, task: str, data: DataSpec | None, problems: list[str
         except UserError as error:
             problems.append(f"techniques.{name}: {error}")
         else:
-            made += filter(None, [_section(kind, parameters, f"techniques.{name}", problems)])
+            made += filter(None, [section(kind, parameters, f"techniques.{name}", problems)])
     names = [each.name for each in made]
     for each in made:
         where = f"techniques.{each.name}"
@@ -223,80 +220,6 @@ def _techniques(items: Any, task: str, data: DataSpec | None, problems: list[str
             problems.append(f"{where}: given {names.count(each.name)} times; once is enough")
             names = [name for name in names if name != each.name]
     return made
-
-
-def _section(kind: type[Section], content: Any, where: str, problems: list[str]) -> Section | None:
-    """One section checked by its model; what is wrong is added to `problems`."""
-    if not isinstance(content, Mapping):
-        example = "{name: …}" if where in ("data", "model") else "{…}"
-        problems.append(f"{where}: missing; expected {example}" if content is None
-                        else f"{where}: expected settings such as {example}, got {content!r}")  # fmt: skip
-        return None
-    try:
-        return kind(**{str(key): value for key, value in content.items()})
-    except ValidationError as error:
-        found: dict[str, list[str]] = {}
-        for each in error.errors():
-            key, known = _setting(kind, each["loc"])
-            if each["type"] == "extra_forbidden":
-                text = f"unknown setting{did_you_mean(key.rpartition('.')[2], known)}"
-            elif each["type"] == "missing":
-                text = "missing"
-            else:
-                text = _range(kind, each) or each["msg"].removeprefix("Value error, ")
-                text = f"{text[0].lower()}{text[1:]}" + (f", got {each['input']!r}" if key else "")
-            found.setdefault(key, []).append(text)
-        problems += [f"{where}.{key}: {' or '.join(texts)}" if key else f"{where}: {texts[0]}"
-                     for key, texts in found.items()]  # fmt: skip
-        return None
-
-
-def _range(kind: type[BaseModel], error: Mapping[str, Any]) -> str:
-    """Both ends of what a setting may be, where its value lies beyond one of them: `expected 0 to 1`."""
-    ends = {"greater_than_equal": Ge, "greater_than": Gt, "less_than_equal": Le, "less_than": Lt}
-    if error["type"] not in ends:
-        return ""
-    field = _field(kind, error["loc"])
-    limits = list(_constraints(field))
-    low = next((each for each in limits if isinstance(each, Ge | Gt)), None)
-    high = next((each for each in limits if isinstance(each, Le | Lt)), None)
-    if isinstance(low, Ge) and isinstance(high, Le):
-        return f"expected {low.ge} to {high.le}"
-    told = [] if low is None else [f"at least {low.ge}" if isinstance(low, Ge) else f"above {low.gt}"]
-    told += [] if high is None else [f"at most {high.le}" if isinstance(high, Le) else f"below {high.lt}"]
-    return f"expected {' and '.join(told)}" if told else ""
-
-
-def _field(kind: type[BaseModel], loc: tuple[int | str, ...]) -> FieldInfo:
-    """The field that an error speaks of, which may be of a section within another."""
-    field = kind.model_fields[str(loc[0])]
-    for inner in (field.annotation, *get_args(field.annotation)):
-        if len(loc) > 1 and isinstance(inner, type) and issubclass(inner, BaseModel) and loc[1] in inner.model_fields:
-            return inner.model_fields[str(loc[1])]
-    return field
-
-
-def _constraints(field: Any) -> Iterator[Any]:
-    """Limits that an annotation holds anywhere: those of a tuple's numbers too."""
-    if isinstance(field, FieldInfo):
-        yield from field.metadata
-        yield from _constraints(field.annotation)
-        return
-    for each in (*getattr(field, "__metadata__", ()), *get_args(field)):
-        if isinstance(each, FieldInfo):
-            yield from each.metadata
-        elif isinstance(each, Ge | Gt | Le | Lt):
-            yield each
-        else:
-            yield from _constraints(each)
-
-
-def _setting(kind: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, Iterable[str]]:
-    """A setting as one writes it, such as `keep.ratio` within another, and the names that are known there."""
-    inner = kind.model_fields[str(loc[0])].annotation if len(loc) > 1 and loc[0] in kind.model_fields else None
-    if isinstance(inner, type) and issubclass(inner, BaseModel):
-        return f"{loc[0]}.{loc[1]}", inner.model_fields
-    return str(loc[0]) if loc else "", kind.model_fields
 
 
 def _validation(train: Mapping[str, Any], data: DataSpec | None) -> list[str]:

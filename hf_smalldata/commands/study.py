@@ -49,7 +49,7 @@ def study(
     from hf_smalldata.catalogue import find_recipe
     from hf_smalldata.recipe import Recipe
     from hf_smalldata.study.plan import make_plan, recipe_names
-    from hf_smalldata.study.plan import sweep as swept
+    from hf_smalldata.study.variants import sweep as swept
 
     names = [word for word in words if "=" not in word]
     if not names:

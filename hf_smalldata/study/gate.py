@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from hf_smalldata.evaluation.report import show
-from hf_smalldata.study.plan import Plan, describe, keeping
+from hf_smalldata.study.plan import Plan, describe
+from hf_smalldata.study.variants import keeping
 
 GATED = "gated"
 

@@ -10,7 +10,8 @@ from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.study.gate import with_gate
-from hf_smalldata.study.plan import Cell, check_rows, describe, make_plan, recipe_names, sweep
+from hf_smalldata.study.plan import Cell, check_rows, describe, make_plan, recipe_names
+from hf_smalldata.study.variants import sweep
 from hf_smalldata.testing import text_rows
 
 

@@ -21,11 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from sklearn.cluster import AgglomerativeClustering
 
 from hf_smalldata.data.made import real, with_made
-from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.data.strata import named
 from hf_smalldata.errors import UserError, listed
 from hf_smalldata.technique import Context
 from hf_smalldata.techniques.fewshot.rows import pretrained_features
+from hf_smalldata.techniques.synthesis.agreement import agreed
 from hf_smalldata.whole import whole
 
 logger = logging.getLogger(__name__)
@@ -165,24 +165,6 @@ def judge(originals: Dataset, rows: Dataset, ctx: Context, keep: Keep) -> Judged
     return Judged(agreement, confidence, nearest, to_real[np.arange(len(x)), nearest], x @ x.T)
 
 
-def agreed(predicted: Array, labels: Sequence[Any], problem_type: ProblemType) -> tuple[Array, Array]:
-    """How far a teacher gives rows their labels, and how sure it is of these, both (M,).
-
-    One class a row: 1 or 0, and the class's probability. Several labels: of those that the row or the teacher gives,
-    the share that both do; and the mean probability of each label's yes or no. Tags: of the words that either puts
-    into an entity, the share with the same tag; and the mean probability of all tags.
-
-    Args:
-        predicted: probabilities (M, C), for tokens (M,) of (words, C).
-        labels: of the rows, as in their `label` column.
-        problem_type: no regression.
-    """
-    found = [_agreed(np.asarray(each, dtype=np.float64), label, problem_type)
-             for each, label in zip(predicted, labels, strict=True)]  # fmt: skip
-    shares, sure = np.array(found).T
-    return shares, sure
-
-
 def sift(judged: Judged, groups: Array, keep: Keep, wanted: Sequence[int]) -> list[str | None]:
     """Why each made row is dropped (see `REASONS`); None for the kept.
 
@@ -258,19 +240,6 @@ def groups_of(rows: Dataset, ctx: Context) -> Array:
 
 def _width(ctx: Context) -> int:
     return len(ctx.labels) if ctx.problem_type == "single_label_classification" else 1
-
-
-def _agreed(values: Array, label: Any, problem_type: ProblemType) -> tuple[float, float]:
-    if problem_type == "single_label_classification":
-        return float(values.argmax() == label), float(values[label])
-    given = np.asarray(label)
-    if problem_type == "token_classification":
-        said, sure = values.argmax(1), values[np.arange(len(given)), given]
-    else:
-        said, given = values > 0.5, given > 0.5
-        sure = np.where(given, values, 1 - values)
-    either = (said != 0) | (given != 0)
-    return float((said == given)[either].mean()) if either.any() else 1.0, float(sure.mean())
 
 
 def _known(value: float) -> float | None:
