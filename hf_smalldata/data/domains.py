@@ -30,8 +30,14 @@ FEWEST = 8  # unlabelled rows that tell anything of their domain
 TRANSDUCTIVE = "these are results of transductive learning"  # how a note of them ends
 
 
-def with_domains(splits: Splits, spec: DataSpec, kind: Kind) -> Splits:
+def with_domains(splits: Splits, spec: DataSpec, kind: Kind, fewest_classes: int = 2) -> Splits:
     """Splits with the rows of `data.unlabelled` and `data.source`, where these are given.
+
+    Args:
+        splits: of the target.
+        spec: of all rows.
+        kind: what the task reads.
+        fewest_classes: that each source must have.
 
     Raises:
         UserError: sources that cannot be read, too few rows, or labels that are not those of the target.
@@ -43,7 +49,7 @@ def with_domains(splits: Splits, spec: DataSpec, kind: Kind) -> Splits:
         unlabelled, said = _unlabelled(spec, kind)
         splits, warnings = replace(splits, unlabelled=unlabelled), warnings + said
     if spec.source is not None:
-        source, own, said = _labelled(splits, spec, kind)
+        source, own, said = _labelled(splits, spec, kind, fewest_classes)
         splits, warnings = replace(splits, source=source, source_labels=own), warnings + said
     return replace(splits, warnings=tuple(warnings))
 
@@ -169,7 +175,9 @@ def table_of(source: str, spec: DataSpec, kind: Kind, sources: int = 1) -> Table
     return tables.get("train") or next(iter(tables.values()))
 
 
-def _labelled(splits: Splits, spec: DataSpec, kind: Kind) -> tuple[Dataset, tuple[str, ...], list[str]]:
+def _labelled(
+    splits: Splits, spec: DataSpec, kind: Kind, fewest_classes: int
+) -> tuple[Dataset, tuple[str, ...], list[str]]:
     """Rows of other domains: columns id, domain, input and label; class names where they are not the target's."""
     parts, warnings, problems, own = list[Dataset](), list[str](), list[str](), list[str]()
     if spec.source_labels == "own" and splits.problem_type != "single_label_classification":
@@ -178,7 +186,7 @@ def _labelled(splits: Splits, spec: DataSpec, kind: Kind) -> tuple[Dataset, tupl
     for source, domain in named(spec.source or ()):
         alone = {"name": None, "train": source, "validation": None, "test": None, "group": spec.domain}
         try:
-            found = load(spec.model_copy(update=alone), kind, splits.problem_type)
+            found = load(spec.model_copy(update=alone), kind, splits.problem_type, fewest_classes=fewest_classes)
         except UserError as error:
             raise UserError(f"data.source: {str(error).replace('data.group', 'data.domain')}") from error
         warnings += [f"source: {warning}" for warning in found.warnings]

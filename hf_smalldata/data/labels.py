@@ -44,7 +44,7 @@ def encode(cells: Cells, column: str, names: Sequence[str] | None = None, wanted
         wanted: the problem type to read them as.
 
     Raises:
-        UserError: labels that do not fit the problem type, only one class, or nearly a class a row.
+        UserError: labels that do not fit the problem type, several of them alike in every row, or nearly a class a row.
     """
     plain = {split: [_plain(cell) for cell in values] for split, values in cells.items()}
     _check_kinds(plain, column)
@@ -115,11 +115,6 @@ def _single_label(cells: Cells, column: str, names: Sequence[str] | None, checke
         )
     by_split = {split: [index[cell] for cell in values] for split, values in cells.items()}
     in_train = set(by_split["train"])
-    if len(in_train) < 2:
-        found_names = listed([repr(names[at]) for at in in_train])
-        raise UserError(
-            f"label column '{column}': expected two classes or more in the training rows, found {found_names}"
-        )
     unseen = [name for at, name in enumerate(names) if at not in in_train]
     warnings += _unseen(unseen)
     return Targets(by_split, tuple(names), "single_label_classification", tuple(warnings))

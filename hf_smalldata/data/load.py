@@ -57,7 +57,13 @@ class Splits:
     source_labels: tuple[str, ...] = ()
 
 
-def load(spec: DataSpec, kind: Kind, problem_type_override: ProblemType | None = None, objects: Any = None) -> Splits:
+def load(
+    spec: DataSpec,
+    kind: Kind,
+    problem_type_override: ProblemType | None = None,
+    objects: Any = None,
+    fewest_classes: int = 2,
+) -> Splits:
     """Read a data set; nothing is held out or drawn yet (see `sample`).
 
     Args:
@@ -66,6 +72,7 @@ def load(spec: DataSpec, kind: Kind, problem_type_override: ProblemType | None =
         problem_type_override: goes before `spec.problem_type`.
         objects: rows in memory instead of the source: a DataFrame, a Dataset or a dict of lists (training rows), or a
             DatasetDict / dict of these by split name. `spec.name` then only names the set.
+        fewest_classes: that the training rows must have: a model learns nothing from one, a look at rows does.
 
     Raises:
         UserError: something a user can mend, in one message.
@@ -96,6 +103,7 @@ def load(spec: DataSpec, kind: Kind, problem_type_override: ProblemType | None =
     names = tables["train"].label_names.get(columns.labels[0]) if len(columns.labels) == 1 else columns.labels
     targets = modality.targets(inputs, present, " + ".join(columns.labels), names, spec)
     _check_problem_type(targets, spec.problem_type)
+    _check_classes(targets, " + ".join(columns.labels), fewest_classes)
     groups = {split: _groups(rows, tables[split], columns, kept[split], modality) for split, rows in inputs.items()}
     rows = {
         split: _dataset(inputs[split], targets.by_split[split], targets.problem_type, groups[split]) for split in tables
@@ -152,6 +160,15 @@ def _complete_rows(table: Table, columns: Columns, cells: Sequence[Any], split: 
 def _check_problem_type(targets: labels.Targets, wanted: ProblemType | None) -> None:
     if wanted is not None and targets.problem_type != wanted:
         raise UserError(f"data.problem_type is {wanted}, the labels are {targets.problem_type}; correct one of them")
+
+
+def _check_classes(targets: labels.Targets, column: str, fewest: int) -> None:
+    if targets.problem_type != "single_label_classification":
+        return
+    found = sorted(set(targets.by_split["train"]))
+    if len(found) < fewest:
+        names = listed([repr(targets.names[at]) for at in found])
+        raise UserError(f"label column '{column}': expected two classes or more in the training rows, found {names}")
 
 
 def _inputs(table: Table, columns: Columns, rows: list[int], modality: Modality, spec: DataSpec) -> Read:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,16 @@ def compare(source: str | None, target: str | None, settings: Sequence[str] = ()
     datasets.disable_progress_bars()
     spec = asked(source, settings)
     kind = KINDS[task] if task is not None else read_and_guess(spec)[0]
-    splits = load(spec, kind)
+    splits = load(spec, kind, fewest_classes=1)
     if splits.problem_type != "single_label_classification":
         raise UserError(f"--source: expected rows of one class each, and these are {splits.problem_type}")
     field = "source" if _has_labels(target, spec, kind, splits.labels) else "unlabelled"
     try:
-        both = with_domains(splits, spec.model_copy(update={field: target}), kind)
+        if field == "source" and len(splits.labels) == 1:  # then the target's are the classes
+            theirs = load(spec.model_copy(update={"name": None, "train": target}), kind, fewest_classes=1).labels
+            more = tuple(name for name in theirs if name not in splits.labels)
+            splits = replace(splits, labels=splits.labels + more)
+        both = with_domains(splits, spec.model_copy(update={field: target}), kind, fewest_classes=1)
     except UserError as error:
         said = str(error).replace(f"data.{field}:", "--target:").replace("the target has", "--source has")
         raise UserError(said) from error

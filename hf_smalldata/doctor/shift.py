@@ -31,6 +31,11 @@ FEWEST = 10  # rows of a domain
 APART, NEAR = 0.9, 0.6  # AUC of a classifier of domains: above the one they are far apart, below the other hardly
 OTHER_PRIOR = 0.1  # total variation of class shares that is worth a word
 WORDS = 8  # shown of each domain
+ONE_CLASS = {
+    "source": "it teaches no class; add rows of the others, or name another data.label_column",
+    "target": "one constant answer is right there, so that it judges no model, and alignment would press all classes "
+    "upon this one; add rows of the others, or name another data.label_column",
+}
 
 
 @dataclass(frozen=True)
@@ -154,14 +159,17 @@ def advised(found: Shift, kind: Kind) -> list[str]:
     """What to try, and why, the first thing first."""
     said: list[str] = []
     shares = found.classes.get("target", {})
-    lost = [name for name, count in shares.items() if count == 0]
+    alone = {domain: names[0] for domain, counts in found.classes.items()
+             if len(names := [name for name, count in counts.items() if count]) == 1}  # fmt: skip
+    said += [f"every row of the {domain} is {name}: {ONE_CLASS[domain]}" for domain, name in alone.items()]
+    lost = [name for name, count in shares.items() if count == 0 and "target" not in alone]
     fresh = [name for name, count in found.classes["source"].items() if count == 0 and shares.get(name)]
     if fresh:
         said.append(f"the source has no row of {', '.join(fresh)}: label some in the target, nothing else teaches them")
     if lost:
         said.append(f"the target has no row of {', '.join(lost)}: alignment would press them upon others; prefer "
                     "pseudo_labels, or leave these classes out")  # fmt: skip
-    moved = _variation(found.prior) if found.prior is not None else 0.0
+    moved = _variation(found.prior) if found.prior is not None and not alone else 0.0
     if moved > OTHER_PRIOR:
         way = "estimated" if found.estimated else "counted"
         said.append(f"classes are as frequent otherwise ({way}: {moved:.0%} of rows would change class): coral, mmd "
@@ -172,7 +180,7 @@ def advised(found: Shift, kind: Kind) -> list[str]:
     if found.auc < NEAR:
         said.append("the domains hardly differ: a plain training on all labelled rows; more labels help more than any "
                     "adaptation")  # fmt: skip
-    elif moved <= OTHER_PRIOR and not lost:
+    elif moved <= OTHER_PRIOR and not lost and not alone:
         strong = ", then cdan, where it is not enough" if found.auc > APART else ""
         said.append(f"inputs differ (AUC {found.auc:.2f}) and classes do not: coral first, since it has least to set"
                     + strong)  # fmt: skip
@@ -204,7 +212,7 @@ def _priors(
     if "label" in two.column_names:
         theirs = np.bincount(two["label"][:], minlength=len(labels))
         return {"source": own, "target": _shares(theirs / theirs.sum(), labels)}, False
-    if counts.min() < FOLDS:
+    if len(labels) < 2 or counts.min() < FOLDS:
         return None, True
     learner = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000)
     cut = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)

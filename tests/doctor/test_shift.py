@@ -93,9 +93,22 @@ def test_other_class_shares_speak_against_alignment_counted_or_estimated():
 
 
 def test_classes_that_one_of_them_lacks_are_named():
+    one, two = text_rows(20), text_rows(20, 1).filter(lambda row: row["label"] != 1)
+    assert any("the target has no row of food" in said for said in shift(one, two, list(TOPICS)).advice)
+    assert any("the source has no row of food" in said for said in shift(two, one, list(TOPICS)).advice)
+
+
+def test_a_domain_of_one_class_is_told_first_and_nothing_that_would_press_classes_upon_it():
     one, two = reviews(BOOKS, 40, 0.5), reviews(FILMS, 40, 1.0)
-    assert any("the target has no row of neg" in said for said in shift(one, two, ["neg", "pos"]).advice)
-    assert any("the source has no row of neg" in said for said in shift(two, one, ["neg", "pos"]).advice)
+    found = shift(one, two, ["neg", "pos"]).advice
+    assert found[0].startswith("every row of the target is pos: one constant answer is right there")
+    assert not any("prefer" in said or "coral first" in said for said in found)
+    found = shift(two, one, ["neg", "pos"]).advice
+    assert found[0].startswith("every row of the source is pos: it teaches no class")
+    assert "the source has no row of neg" in found[1]
+    found = shift(reviews(FILMS, 40, 0.0), one.remove_columns("label"), ["neg"])
+    assert found.prior is None
+    assert found.advice[0].startswith("every row of the source is neg")
 
 
 def test_so_few_rows_are_refused():
@@ -124,6 +137,25 @@ def test_the_command_compares_files_with_labels_and_without(files, command):
     told = json.loads(output)
     assert (code, told["task"], told["estimated"]) == (0, "text-classification", False)
     assert told["classes"]["target"] == {"neg": 30, "pos": 30}
+
+
+@pytest.mark.parametrize(("source", "target", "said"), [
+    ("books", "good", "every row of the target is pos"), ("good", "books", "every row of the source is pos"),
+    ("good", "good", "every row of the source is pos"), ("good", "films.txt", "every row of the source is pos"),
+])  # fmt: skip
+def test_the_command_tells_a_domain_of_one_class(files, source, target, said, command):
+    rows = [json.dumps({"text": row["text"], "label": "pos"}) for row in reviews(FILMS, 20, 1.0)]
+    (files / "good.jsonl").write_text("\n".join(rows))
+    names = [name if "." in name else f"{name}.jsonl" for name in (source, target)]
+    code, output, errors = command("check", "--source", files / names[0], "--target", files / names[1])
+    assert code == 0, errors
+    assert f"1. {said}" in output
+
+
+def test_a_folder_of_one_class_is_told_too(tmp_path, command):
+    one, two = image_folder(tmp_path / "one", 12), image_folder(tmp_path / "two", 12, seed=1, classes=1)
+    assert "1. every row of the target is red" in command("check", "--source", one, "--target", two)[1]
+    assert "1. every row of the source is red" in command("check", "--source", two, "--target", one)[1]
 
 
 def test_folders_of_pictures_are_compared(tmp_path, command):
