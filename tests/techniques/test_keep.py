@@ -111,6 +111,18 @@ def test_cosines_are_about_the_mean_of_the_real_rows():
     np.testing.assert_allclose(made @ real.T, [[1, -1], [0, 0]], atol=1e-12)
 
 
+def test_a_class_of_which_nothing_is_kept_is_told(text, caplog):
+    def fit(rows: Dataset):
+        return lambda others: np.eye(3)[[min(row["label"], 1) for row in others]]  # weather is taken for food
+
+    context = replace(text.context(), fit=fit)
+    kept(text.rows, written(text), context, Keep(max_similarity=1), "writer")
+    assert "writer: kept none of weather, so that classes are less even" in caplog.text
+    caplog.clear()
+    kept(text.rows, written(text), text.context(), Keep(max_similarity=1, agreement=0), "writer")
+    assert "kept none of" not in caplog.text
+
+
 def test_copies_repeats_and_what_the_teacher_labels_otherwise_are_left_out(text):
     new = written(text)
     made = [{"text": text.rows[0]["text"], "label": 0}, *new, new[0], {"text": "bread rice soup", "label": 0}]

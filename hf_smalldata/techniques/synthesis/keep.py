@@ -117,6 +117,10 @@ def kept(train: Dataset, made: Sequence[Mapping[str, Any]], ctx: Context, keep: 
         most = dropped.most_common(1)[0][0]
         raise UserError(f"{technique}: kept 0 of {len(rows)}: {told}; {REASONS[most][1]}, or leave the technique out")
     logger.info("%s: kept %d of %d%s", technique, len(chosen), len(rows), f": {told}" if told else "")
+    without = classes_without(_by_class(rows.select(chosen), ctx), keep.wanted(train, ctx))
+    if without:
+        logger.warning("%s: kept none of %s, so that classes are less even than before; look at what is made of them "
+                       "(`hf-smalldata synthesize`)", technique, listed(without))  # fmt: skip
     result = everything.select([*range(len(train)), *(len(train) + at for at in chosen)])
     ctx.facts[technique] = {
         **ctx.facts.get(technique, {}),
@@ -127,6 +131,11 @@ def kept(train: Dataset, made: Sequence[Mapping[str, Any]], ctx: Context, keep: 
         "share_of_training_rows": round(len(chosen) / len(result), 4),
     }
     return result
+
+
+def classes_without(kept_by_class: Mapping[str, int], wanted: Sequence[int]) -> list[str]:
+    """Classes of which rows were wanted and none is kept."""
+    return [name for (name, count), wish in zip(kept_by_class.items(), wanted, strict=True) if wish and not count]
 
 
 def check_rows_a_class(train: Dataset, ctx: Context, technique: str, least: int = 4) -> None:
