@@ -154,7 +154,7 @@ def embedded(recipe: Recipe, task: Task, asked: Sequence[Asked], known: Splits |
     learns = known.train if known is not None else asked[0].rows
     labels, problem = (known.labels, known.problem_type) if known is not None else (("class",), None)
     set_seed(seed)
-    recipe = recipe.settled()
+    recipe = recipe if known is None else recipe.settled()  # what is not trained needs no place in the inputs
     processor = task.load_processor(recipe.model)
     spec = task.settled(recipe.model, processor, learns)
     processor = task.load_processor(spec) if spec != recipe.model else processor

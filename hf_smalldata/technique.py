@@ -86,9 +86,7 @@ class Technique(BaseModel):
     extra: ClassVar[str | None] = None  # the pip extra that brings its libraries
     paper: ClassVar[str] = ""
     paths: ClassVar[tuple[str, ...]] = ()  # fields that may hold a local path, of which only the last part is published
-    fills_head: ClassVar[bool] = (
-        False  # whether it gives the head weights that know the classes: no training need follow
-    )
+    fills_head: ClassVar[bool] = False  # whether the head knows the classes by it: no training need follow
     takes_own_labels: ClassVar[bool] = False  # whether source rows may have other labels than the target's
     # What `batch` and `penalty` do holds for cached states too: inputs stay, or are repeated, and no others are run but
     # those that ride in the batch
