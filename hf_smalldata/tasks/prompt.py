@@ -132,8 +132,8 @@ def _beginning(tokenizer: Any, first: list[int], what: str) -> PreTrainedTokeniz
     names = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
     least, limit = backend.num_special_tokens_to_add(is_pair=True), tokenizer.model_max_length
     if limit <= least:
-        raise UserError(f"model.max_length: expected more than {least}, which {what} takes alone, got {limit}; raise it "
-                        f"or shorten {what}")  # fmt: skip
+        raise UserError(f"model.max_length: expected more than {least}, which {what} takes alone, got {limit}; raise "
+                        f"it or shorten {what}")  # fmt: skip
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, model_max_length=limit, padding_side=tokenizer.padding_side,
         truncation_side=tokenizer.truncation_side, model_input_names=tokenizer.model_input_names, **names,
