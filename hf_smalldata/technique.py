@@ -1,4 +1,4 @@
-"""What a technique is: frozen hyper-parameters and ten hooks that do nothing until overridden.
+"""What a technique is: frozen hyper-parameters and eleven hooks that do nothing until overridden.
 
 The hooks stand in the order in which data meets them. Each takes a thing and returns the thing; nothing is changed in
 place but the model. A technique is complete in its own file and knows no other technique.
@@ -27,7 +27,7 @@ from hf_smalldata.tasks.task import Batch, ModelSpec, Predictions, Task
 
 ALL_TASKS = frozenset(TASKS)
 HOOKS = ("rows", "model", "param_groups", "example", "batch", "loss_terms", "penalty", "step", "callbacks",
-         "baseline")  # fmt: skip
+         "trained", "baseline")  # fmt: skip
 
 Need = Literal["unlabelled", "source", "features", "validation", "gpu"]
 Predictor = Callable[[Dataset], np.ndarray]  # rows -> probabilities (N, C)
@@ -158,6 +158,13 @@ class Technique(BaseModel):
     def callbacks(self) -> list[TrainerCallback]:
         """Callbacks of the training loop, made anew for each training."""
         return []
+
+    def trained(self, model: nn.Module, ctx: Context) -> nn.Module:
+        """The network after its training, or without one, in evaluation mode -> the network that is judged and saved.
+
+        The rows of `ctx.train` are those that were learnt from, with made ones.
+        """
+        return model
 
     def baseline(self, test: Dataset, ctx: Context) -> Predictions:
         """Predictions of another method for the test rows, shown as a row of the report's table beside the model.

@@ -85,6 +85,35 @@ def scale_logits(model: nn.Module, temperature: float, logits: Callable[[nn.Modu
     return False
 
 
+def shift_logits(model: nn.Module, offset: Tensor, logits: Callable[[nn.Module], Tensor]) -> bool:
+    """Add `offset` (C,) to the logits of a classifier, folded into the biases of the layers that make them.
+
+    Layers are found and proven as in `scale_logits`: the last one that has a bias, or all of those (heads that are
+    averaged).
+
+    Args:
+        model: put into evaluation mode.
+        offset: one number a class.
+        logits: runs `model` on one batch -> (B, C); called two to three times.
+
+    Returns:
+        Whether it could be done. If not (no bias, a squashed output), the weights are as they were.
+    """
+    model.eval()
+    before, layers = _linear_layers(model, logits)
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    wanted = before + offset.to(before)
+    for chosen in (biases[-1:], biases) if biases else ():
+        old = [bias.detach().clone() for bias in chosen]
+        for bias in chosen:
+            bias.data.add_(offset.to(bias))
+        if bool((_run(model, logits) - wanted).abs().max() <= EXACT * wanted.abs().max()):
+            return True
+        for bias, was in zip(chosen, old, strict=True):
+            bias.data.copy_(was)
+    return False
+
+
 def _linear_layers(model: nn.Module, logits: Callable[[nn.Module], Tensor]) -> tuple[Tensor, list[Layer]]:
     """The logits, and the layers with as many outputs as there are logits, in the order in which they ran."""
     ran: dict[Layer, None] = {}

@@ -76,6 +76,7 @@ REGISTRY: dict[str, str] = {
     "mcc": "hf_smalldata.techniques.domain.mcc:Mcc",
     # selftrain
     "label_propagation": "hf_smalldata.techniques.selftrain.label_propagation:LabelPropagation",
+    "label_shift": "hf_smalldata.techniques.selftrain.label_shift:LabelShift",
     "pseudo_labels": "hf_smalldata.techniques.selftrain.pseudo_labels:PseudoLabels",
     "mean_teacher": "hf_smalldata.techniques.selftrain.mean_teacher:MeanTeacher",
     "fixmatch": "hf_smalldata.techniques.selftrain.fixmatch:FixMatch",
@@ -108,6 +109,7 @@ ELSEWHERE = {  # names of the field -> what stands for them here
     "feature_extraction": "freeze: {blocks: all}",
     "flexmatch": "fixmatch: {flexible: true}",
     "freezing": "freeze",
+    "logit_adjustment": "label_shift: all shares alike unless it is told others",
     "noisy_student": "pseudo_labels beside dropout or an augmentation",
     "p_tuning": "prompt_tuning",
     "prefix": "prompt_tuning: keys and values of every block do not merge into a model that `pipeline` loads",

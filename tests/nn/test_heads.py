@@ -23,7 +23,7 @@ from transformers import (
     WhisperForAudioClassification,
 )
 
-from hf_smalldata.nn.heads import head_names, hold_statistics, scale_logits
+from hf_smalldata.nn.heads import head_names, hold_statistics, scale_logits, shift_logits
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 TEXT = {**SMALL, "vocab_size": 60, "pad_token_id": 0}
@@ -174,6 +174,62 @@ def test_logits_that_no_layer_makes_cannot_be_scaled_and_nothing_is_changed(clas
     model.classifier.append(nn.Softsign())
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert not scale_logits(model, 2.0, logits_of)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+def check_shifted(model):
+    """The names of the weights that were changed."""
+    offset = torch.tensor([0.5, -2.0, 1.5])
+    before = logits_of(model.eval())
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert shift_logits(model.train(), offset, logits_of)
+    assert torch.allclose(logits_of(model), before + offset, rtol=1e-4, atol=1e-5)
+    return [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, weights[name])]
+
+
+@pytest.mark.parametrize("name", sorted(HEADS.keys() - {"gpt2"}))
+def test_shifted_logits_are_moved_by_one_bias_in_every_architecture(name, classifier):
+    config = HEADS[name][0]
+    config.num_labels = 3
+    (changed,) = check_shifted(classifier(config))
+    assert changed.endswith("bias")
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_shifting_reaches_into_timm_models(name, timm):
+    assert check_shifted(timm(name)) == [f"{TIMM[name][0]}.bias"]
+
+
+def test_shifting_moves_both_heads_that_are_averaged():
+    torch.manual_seed(0)
+    changed = check_shifted(DeiTForImageClassificationWithTeacher(DeiTConfig(**IMAGE, num_labels=3)))
+    assert changed == ["cls_classifier.bias", "distillation_classifier.bias"]
+
+
+@pytest.mark.parametrize("saved", [["classifier"], None])
+def test_shifting_changes_the_head_that_an_adapter_trains_and_stays_after_merging(saved, classifier):
+    config = HEADS["vit"][0]
+    config.num_labels = 3
+    targets = ["q_proj", "v_proj"] if saved else ["q_proj", "classifier"]
+    torch.manual_seed(0)
+    adapted = get_peft_model(
+        classifier(config), LoraConfig(r=2, target_modules=targets, modules_to_save=saved, init_lora_weights=False)
+    )
+    (changed,) = check_shifted(adapted)
+    assert "original_module" not in changed
+    shifted = logits_of(adapted)
+    assert torch.allclose(logits_of(adapted.merge_and_unload()), shifted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("squashed", [True, False])
+def test_logits_that_no_bias_makes_cannot_be_shifted_and_nothing_is_changed(squashed, classifier):
+    config = HEADS["resnet" if squashed else "gpt2"][0]
+    config.num_labels = 3
+    model = classifier(config)
+    if squashed:
+        model.classifier.append(nn.Softsign())
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert not shift_logits(model, torch.tensor([0.5, -2.0, 1.5]), logits_of)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
