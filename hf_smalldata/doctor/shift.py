@@ -173,7 +173,8 @@ def advised(found: Shift, kind: Kind) -> list[str]:
     if moved > OTHER_PRIOR:
         way = "estimated" if found.estimated else "counted"
         said.append(f"classes are as frequent otherwise ({way}: {moved:.0%} of rows would change class): coral, mmd "
-                    "and dann assume they are not; prefer mcc or pseudo_labels, and a few target labels")  # fmt: skip
+                    "and dann assume they are not; prefer mcc or pseudo_labels, and a few target labels; label_shift "
+                    "moves a model's answers to shares that you know")  # fmt: skip
     if found.unknown_words is not None and found.unknown_words > 0.3:
         said.append(f"{found.unknown_words:.0%} of the target's words are not in the source: continued_pretraining on "
                     "the target's texts")  # fmt: skip

@@ -106,8 +106,18 @@ def test_shares_are_of_the_classes_that_there_are(text):
     several = replace(context, problem_type="multi_label_classification")
     with pytest.raises(UserError, match="label_shift: for rows of one class each"):
         LabelShift().check(context.train, several)
-    with pytest.raises(ValueError, match="greater than 0"):
-        LabelShift(shares={first: 0})
+    assert LabelShift(shares={0: 1, 1: 3}).shares == {"0": 1.0, "1": 3.0}  # labels that YAML takes for numbers
+
+
+WRONG = [{"a": 0}, {"a": -1}, {"a": float("inf")}, {"a": float("nan")}, {"a": True}, {"a:1": None}, {}, "equal", [1, 1]]
+
+
+@pytest.mark.parametrize("shares", WRONG)
+def test_shares_are_numbers_above_zero(shares):
+    content = {"task": "text-classification", "data": {"train": "a.csv", "unlabelled": "rest"}, "model": {"name": "x"},
+               "techniques": [{"label_shift": {"shares": shares}}]}  # fmt: skip
+    with pytest.raises(Problems, match=r"label_shift\.shares: .*expected a number above 0 for each class, such as {"):
+        Recipe.parse(content)
 
 
 def test_logits_without_a_bias_and_no_unlabelled_rows_are_refused(text):

@@ -8,13 +8,14 @@ Costs one pass over the unlabelled rows. Hurts where the shares are wrong, or th
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from datasets import Dataset
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt, field_validator
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from torch import nn
@@ -49,8 +50,18 @@ class LabelShift(Technique):
     needs: ClassVar[frozenset[Need]] = frozenset({"unlabelled"})
     paper = "https://dl.acm.org/doi/10.1145/1273496.1273571"
 
-    shares: dict[str, PositiveFloat] | None = None  # of each class, or any counts; without them all are alike frequent
+    shares: dict[str, float] | None = None  # of each class, or any counts; without them all are alike frequent
     most: PositiveInt = 10_000  # unlabelled rows looked at, drawn where there are more
+
+    @field_validator("shares", mode="before")
+    @classmethod
+    def _numbers(cls, given: Any) -> Any:
+        if given is None:
+            return None
+        if isinstance(given, Mapping) and given and all(map(_positive, given.values())):
+            return {str(name): float(share) for name, share in given.items()}
+        raise ValueError("expected a number above 0 for each class, such as {refund: 120, other: 4000}, with a space "
+                         "behind each colon")  # fmt: skip
 
     def check(self, train: Dataset, ctx: Context) -> None:
         """Refuse shares of other classes than these.
@@ -136,6 +147,10 @@ def offsets(said: Array, wanted: Array) -> Array:
     found = minimize(loss, np.zeros(len(wanted)), jac=True, method="L-BFGS-B").x
     centred: Array = found - found.mean()
     return centred
+
+
+def _positive(share: Any) -> bool:
+    return isinstance(share, int | float) and not isinstance(share, bool) and 0 < share < math.inf
 
 
 def _by_label(values: Array, labels: tuple[str, ...]) -> dict[str, float]:
