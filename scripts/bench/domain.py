@@ -26,10 +26,13 @@ RATES, EPOCHS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4), (2, 4, 8)
 FEW = 8  # labels a class of the target, where some are given
 BODY: dict[str, list[Any]] = {"text": ["pooling"], "image": []}
 CLOSED = ["contrastive", "logistic_head"]  # few labels are best learnt so
+UNTRAINED = ("few", "frozen", "propagation")  # rows or ways of which no network is trained by steps
 WAYS: dict[str, tuple[str, list[Any]]] = {  # rows that are learnt from, techniques
     "source_only": ("source", []),
     "statistics": ("source", []),  # adapted to the test rows, as `predict --adapt` does
     "tent": ("source", []),
+    "frozen": ("source", ["logistic_head"]),  # above the pretrained network as it is
+    "propagation": ("source", ["logistic_head", "label_propagation"]),
     "coral": ("source", [{"coral": {"weight": 1.0}}]),
     "coral_100": ("source", [{"coral": {"weight": 100.0}}]),
     "mmd": ("source", [{"mmd": {"weight": 1.0}}]),
@@ -149,8 +152,9 @@ def measure(given: argparse.Namespace, pair: str, seed: int, way: str, learning_
                 "model": {"name": given.model, **({"image_size": given.image_size} if given.image_size else {})},
                 "techniques": [*(techniques if way == "tapt" else []), *BODY[kind], *closed,
                                *(techniques if way != "tapt" else [])],
-                "train": {"num_train_epochs": 0 if rows == "few" else epochs, "learning_rate": learning_rate,
-                          "per_device_train_batch_size": given.batch_size, "disable_tqdm": True},
+                "train": {"num_train_epochs": 0 if {rows, way} & set(UNTRAINED) else epochs,
+                          "learning_rate": learning_rate, "per_device_train_batch_size": given.batch_size,
+                          "disable_tqdm": True},
                 "seeds": [seed],
             }
         )  # fmt: skip
