@@ -161,8 +161,10 @@ class Fitting:
                 trainer.train(resume_from_checkpoint=self._checkpoint(work / "checkpoints"))
             seconds = hook_seconds + time.perf_counter() - started
             used = trainer.utilisation(seconds, sum(each.get("model_flops", 0.0) for each in found.values()))
+        begun = time.perf_counter()
         for technique in using(recipe.techniques, "trained"):
             model = technique.trained(model.eval(), replace(self.context(drawn, seed, work), train=given, facts=found))
+        seconds += time.perf_counter() - begun
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
         facts = {
             "train_rows": len(rows),
