@@ -25,7 +25,7 @@ from hf_smalldata.errors import UserError, did_you_mean, listed
 from hf_smalldata.nn.heads import shift_logits
 from hf_smalldata.nn.losses import probabilities
 from hf_smalldata.technique import Context, Need, Technique
-from hf_smalldata.techniques.domain.pooled import POOLED_TASKS, one_class_each
+from hf_smalldata.techniques.domain.pooled import POOLED_TASKS
 from hf_smalldata.techniques.fewshot.rows import inputs_of
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.predict import predict_logits
@@ -41,8 +41,8 @@ USUAL = 2.0  # standard deviation of an offset before any row is seen: a few row
 class LabelShift(Technique):
     """Add to the logits the offsets with which the mean prediction on unlabelled rows is the share of each class.
 
-    Expectation regularisation with given label proportions (section 3.3 of the paper), of which only the biases are
-    learnt: the body has settled on few labels by then, and offsets cannot spoil it.
+    Expectation regularisation with given label proportions, of which only the biases are learnt: the body has settled on few
+    labels by then, and offsets cannot spoil it.
     """
 
     name = "label_shift"
@@ -69,7 +69,8 @@ class LabelShift(Technique):
         Raises:
             UserError: a class without a share, a share without a class, or rows without one class each.
         """
-        one_class_each(self.name, ctx.problem_type)
+        if ctx.problem_type != "single_label_classification":
+            raise UserError(f"label_shift: for rows of one class each, and these are {ctx.problem_type}; leave it out")
         if self.shares is None:
             return
         lacking = [label for label in ctx.labels if label not in self.shares]
