@@ -104,7 +104,7 @@ def test_shares_are_of_the_classes_that_there_are(text):
     with pytest.raises(UserError, match=rf"a share above 0 for each of .*none for .*no class '{first}x'.*{first}"):
         LabelShift(shares={f"{first}x": 0.5}).check(context.train, context)
     several = replace(context, problem_type="multi_label_classification")
-    with pytest.raises(UserError, match="label_shift: for rows of one class each.*leave it out"):
+    with pytest.raises(UserError, match=r"label_shift: for rows of one class each.*leave it out"):
         LabelShift().check(context.train, several)
     assert LabelShift(shares={0: 1, 1: 3}).shares == {"0": 1.0, "1": 3.0}  # labels that YAML takes for numbers
 

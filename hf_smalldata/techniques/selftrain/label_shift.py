@@ -41,8 +41,8 @@ USUAL = 2.0  # standard deviation of an offset before any row is seen: a few row
 class LabelShift(Technique):
     """Add to the logits the offsets with which the mean prediction on unlabelled rows is the share of each class.
 
-    Expectation regularisation with given label proportions, of which only the biases are learnt: the body has settled on few
-    labels by then, and offsets cannot spoil it.
+    Expectation regularisation with given label proportions, of which only the biases are learnt: the body has
+    settled on few labels by then, and offsets cannot spoil it.
     """
 
     name = "label_shift"
