@@ -154,15 +154,20 @@ def test_scaling_divides_the_logits_of_audio_classifiers(name, architecture):
     assert check_scaled(architecture(config)) == ["classifier.weight", "classifier.bias"]
 
 
-@pytest.mark.parametrize("saved", [["classifier"], None])
-def test_scaling_changes_the_head_that_an_adapter_trains_and_stays_after_merging(saved, classifier):
+def adapted_vit(classifier, saved):
+    """A network with LoRA, whose head is trained beside it, or through an adapter of its own."""
     config = HEADS["vit"][0]
     config.num_labels = 3
     targets = ["q_proj", "v_proj"] if saved else ["q_proj", "classifier"]
     torch.manual_seed(0)
-    adapted = get_peft_model(
+    return get_peft_model(
         classifier(config), LoraConfig(r=2, target_modules=targets, modules_to_save=saved, init_lora_weights=False)
     )
+
+
+@pytest.mark.parametrize("saved", [["classifier"], None])
+def test_scaling_changes_the_head_that_an_adapter_trains_and_stays_after_merging(saved, classifier):
+    adapted = adapted_vit(classifier, saved)
     changed = check_scaled(adapted, 0.4)
     scaled = logits_of(adapted)
     assert not any("original_module" in name for name in changed)
@@ -208,13 +213,7 @@ def test_shifting_moves_both_heads_that_are_averaged():
 
 @pytest.mark.parametrize("saved", [["classifier"], None])
 def test_shifting_changes_the_head_that_an_adapter_trains_and_stays_after_merging(saved, classifier):
-    config = HEADS["vit"][0]
-    config.num_labels = 3
-    targets = ["q_proj", "v_proj"] if saved else ["q_proj", "classifier"]
-    torch.manual_seed(0)
-    adapted = get_peft_model(
-        classifier(config), LoraConfig(r=2, target_modules=targets, modules_to_save=saved, init_lora_weights=False)
-    )
+    adapted = adapted_vit(classifier, saved)
     (changed,) = check_shifted(adapted)
     assert "original_module" not in changed
     shifted = logits_of(adapted)
