@@ -1,7 +1,7 @@
 """Label shift: how frequent each class is where the model will serve moves its answers, by rows without labels.
 
 Helps where a few rows of each class were labelled and the classes are not alike frequent: a network that has seen as
-many of each says the rare ones too often, and one number a class mends that. Roughly known shares do nearly as well.
+many of each says the rare ones too often, and one number a class mends that. Roughly known shares bring most of it.
 Costs one pass over the unlabelled rows. Hurts where the shares are wrong, or the unlabelled rows are of another mix.
 """
 
