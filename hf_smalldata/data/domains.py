@@ -113,6 +113,14 @@ def with_labels(rows: Dataset, labels: tuple[str, ...], problem_type: ProblemTyp
     return rows.add_column("label", given, feature=LABEL_FEATURES[problem_type])
 
 
+def at_most(rows: Dataset, most: int, seed: int) -> Dataset:
+    """Rows, in their order; where there are more than `most` a draw of so many."""
+    if len(rows) <= most:
+        return rows
+    drawn = np.random.default_rng([seed, 5]).choice(len(rows), most, replace=False)
+    return rows.select(np.sort(drawn).tolist())
+
+
 def _check_count(rows: Dataset | None) -> None:
     if rows is not None and len(rows) < FEWEST:
         raise UserError(f"data.unlabelled: expected {FEWEST} rows or more, found {len(rows)}; so few say nothing of a "

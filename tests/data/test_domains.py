@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from datasets import Dataset
 
-from hf_smalldata.data.domains import apart, rest, with_domains
+from hf_smalldata.data.domains import apart, at_most, rest, with_domains
 from hf_smalldata.data.load import load
 from hf_smalldata.data.sample import split
 from hf_smalldata.data.spec import DataSpec
@@ -191,3 +191,12 @@ def test_rows_that_nobody_asked_for_are_not_there(target):
     assert data.unlabelled is None
     assert data.source is None
     assert replace(data) == data
+
+
+def test_of_more_rows_than_are_asked_for_some_are_drawn_by_the_seed():
+    rows = Dataset.from_dict({"id": [f"{at:02}" for at in range(30)]})
+    drawn = [at_most(rows, 10, seed)["id"][:] for seed in (0, 0, 1)]
+    assert len(set(drawn[0])) == 10
+    assert drawn[0] == sorted(drawn[0])
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert at_most(rows, 30, 0) is rows

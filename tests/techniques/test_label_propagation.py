@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from sklearn.datasets import make_moons
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import kneighbors_graph
@@ -106,12 +105,11 @@ def test_the_network_is_filled_from_both_kinds_of_rows(text):
     assert isinstance(facts["used"], bool)
 
 
-def test_more_rows_than_are_asked_for_are_drawn_by_the_seed():
-    rows = Dataset.from_dict({"id": [str(at) for at in range(30)], "text": ["a"] * 30})
-    technique = LabelPropagation(most=10)
-    drawn = [technique._looked_at(rows, seed)["id"][:] for seed in (0, 0, 1)]
-    assert len(drawn[0]) == 10
-    assert drawn[0] == drawn[1] != drawn[2]
+def test_no_more_rows_are_looked_at_than_are_asked_for(text):
+    beside = text.rows.remove_columns("label").add_column("domain", ["here"] * len(text.rows))
+    context = replace(text.context(), unlabelled=beside)
+    LabelPropagation(most=5).model(text.network(), context)
+    assert context.facts["label_propagation"]["unlabelled_rows"] == 5
 
 
 def test_it_needs_unlabelled_rows_and_one_class_each(text):

@@ -120,6 +120,13 @@ def test_shares_are_numbers_above_zero(shares):
         Recipe.parse(content)
 
 
+def test_a_network_that_diverged_is_left_to_what_judges_it(text):
+    network, context = text.network(), replace(text.context(0), unlabelled=unlabelled(text))
+    network.classifier.weight.data.fill_(float("nan"))
+    assert LabelShift().trained(network, context) is network
+    assert "label_shift" not in context.facts
+
+
 def test_logits_without_a_bias_and_no_unlabelled_rows_are_refused(text):
     network, context = text.network(), replace(text.context(0), unlabelled=unlabelled(text))
     network.classifier = nn.Linear(network.classifier.in_features, len(text.labels), bias=False)

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from datasets import Dataset
 from pydantic import Field, PositiveInt
 from scipy.sparse import spmatrix
 from sklearn.neighbors import kneighbors_graph
@@ -21,6 +20,7 @@ from sklearn.preprocessing import normalize
 from sklearn.semi_supervised import LabelSpreading
 from torch import Tensor, nn
 
+from hf_smalldata.data.domains import at_most, with_labels
 from hf_smalldata.data.made import Kin
 from hf_smalldata.data.spec import ProblemType
 from hf_smalldata.errors import UserError
@@ -67,7 +67,8 @@ class LabelPropagation(Technique):
         one_class_each(self.name, ctx.problem_type)
         if ctx.unlabelled is None:
             raise UserError("label_propagation: there are no unlabelled rows; set data.unlabelled")
-        beside, _ = features_of(model, ctx, self._looked_at(ctx.unlabelled, ctx.seed))
+        looked_at = with_labels(at_most(ctx.unlabelled, self.most, ctx.seed), ctx.labels, ctx.problem_type)
+        beside, _ = features_of(model, ctx, looked_at)
         return fit_head(model, ctx, self.name, lambda z, targets, kin: self.head(z, targets, beside, kin, ctx.seed))
 
     def head(self, z: Tensor, targets: Tensor, beside: Tensor, kin: Kin, seed: int) -> Head:
@@ -97,13 +98,6 @@ class LabelPropagation(Technique):
         """Features (N, K) with the targets (N, C) that they have or, where these are all 0, get."""
         labels = np.where(targets.any(1), targets.argmax(1), -1)
         return Rows(x, np.eye(targets.shape[1])[propagated(x, labels, self.neighbours, self.alpha)])
-
-    def _looked_at(self, unlabelled: Dataset, seed: int) -> Dataset:
-        """Rows as they can be encoded, with a label that nobody reads."""
-        if len(unlabelled) > self.most:
-            drawn = np.random.default_rng([seed, 5]).choice(len(unlabelled), self.most, replace=False)
-            unlabelled = unlabelled.select(np.sort(drawn).tolist())
-        return unlabelled.add_column("label", [0] * len(unlabelled))
 
 
 def propagated(x: Array, labels: Array, neighbours: int, alpha: float) -> Array:

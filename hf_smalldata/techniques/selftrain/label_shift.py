@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from torch import nn
 
-from hf_smalldata.data.domains import with_labels
+from hf_smalldata.data.domains import at_most, with_labels
 from hf_smalldata.errors import UserError, did_you_mean, listed
 from hf_smalldata.nn.heads import shift_logits
 from hf_smalldata.nn.losses import probabilities
@@ -89,11 +89,13 @@ class LabelShift(Technique):
         """
         if ctx.unlabelled is None or not len(ctx.unlabelled):
             raise UserError("label_shift: there are no unlabelled rows; set data.unlabelled")
-        rows = with_labels(self._looked_at(ctx.unlabelled, ctx.seed), ctx.labels, ctx.problem_type)
+        rows = with_labels(at_most(ctx.unlabelled, self.most, ctx.seed), ctx.labels, ctx.problem_type)
         windows = ctx.task.cut(rows, ctx.processor)
         encoded = EncodedRows(windows, ctx.task, ctx.processor)
         collate = collator(ctx.task, ctx.processor, len(ctx.labels), ctx.problem_type)
         logits = torch.from_numpy(predict_logits(model, encoded, collate, BATCH_SIZE))
+        if not logits.isfinite().all():  # training diverged, which is told where the network is judged
+            return model
         said = ctx.task.merge(probabilities(logits, ctx.problem_type).numpy(), windows, rows)
         wanted = self._wanted(ctx.labels)
         offset = offsets(said, wanted)
@@ -120,12 +122,6 @@ class LabelShift(Technique):
         found = np.array([given[label] for label in labels], dtype=np.float64)
         shares: Array = found / found.sum()
         return shares
-
-    def _looked_at(self, unlabelled: Dataset, seed: int) -> Dataset:
-        if len(unlabelled) <= self.most:
-            return unlabelled
-        drawn = np.random.default_rng([seed, 6]).choice(len(unlabelled), self.most, replace=False)
-        return unlabelled.select(np.sort(drawn).tolist())
 
 
 def offsets(said: Array, wanted: Array) -> Array:
