@@ -122,6 +122,18 @@ def test_a_training_that_diverges_says_at_which_step_and_keeps_what_it_had_learn
     assert "lower techniques.gan.learning_rate" in caplog.text
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(5, True), (3, False)])
+def test_a_long_training_says_how_long_once(seconds, told, caplog, monkeypatch):
+    now = iter(range(10**6))
+    monkeypatch.setattr(learning.time, "perf_counter", lambda: next(now) * seconds)
+    with caplog.at_level(logging.INFO):
+        learning.train("gan", line(), lambda _: torch.zeros(()), steps=450)
+    found = [record.getMessage() for record in caplog.records]
+    assert len(found) == told
+    if told:
+        assert found[0].startswith("gan: training takes about 40.0 s more (50 of 450 steps are done)")
+
+
 def test_a_training_that_diverges_at_once_has_nothing_to_keep():
     with pytest.raises(UserError, match=r"gan: training diverged at step 1 .*lower techniques\.gan\.learning_rate"):
         learning.train("gan", line(), lambda _: torch.tensor(float("inf")), steps=100)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hf_smalldata.errors import UserError
+from hf_smalldata.report.formats import duration
 from hf_smalldata.training.average import take_in
 from hf_smalldata.whole import whole
 
@@ -35,6 +36,7 @@ Watch = Callable[[nn.Module], str | None]  # looks at the averaged network: why 
 DECAY = 0.995  # of the average, reached after some steps
 FORMAT = 1  # of what is kept: another makes all be learnt anew
 LOOK_STEPS = 50  # after which the average is kept, if all is well
+LONG = 30  # seconds of training that are told of in advance
 
 
 def learnt(
@@ -120,6 +122,9 @@ def train(
             good, good_step = {name: tensor.clone() for name, tensor in average.state_dict().items()}, at
             bar.set_postfix(loss=f"{total / LOOK_STEPS:.3f}")
             total = 0.0
+        if at == LOOK_STEPS and (left := (time.perf_counter() - begun) / at * (steps - at)) > LONG:
+            logger.info("%s: training takes about %s more (%d of %d steps are done); what it learns is kept for runs "
+                        "on the same rows", technique, duration(left), at, steps)  # fmt: skip
     if stopped:
         if not good:
             raise UserError(f"{technique}: training {stopped}")
