@@ -74,6 +74,7 @@ REGISTRY: dict[str, str] = {
     "dann": "hf_smalldata.techniques.domain.dann:Dann",
     "cdan": "hf_smalldata.techniques.domain.cdan:Cdan",
     "mcc": "hf_smalldata.techniques.domain.mcc:Mcc",
+    "adapted_head": "hf_smalldata.techniques.domain.adapted_head:AdaptedHead",
     # selftrain
     "label_propagation": "hf_smalldata.techniques.selftrain.label_propagation:LabelPropagation",
     "label_shift": "hf_smalldata.techniques.selftrain.label_shift:LabelShift",
@@ -114,6 +115,7 @@ ELSEWHERE = {  # names of the field -> what stands for them here
     "p_tuning": "prompt_tuning",
     "prefix": "prompt_tuning: keys and values of every block do not merge into a model that `pipeline` loads",
     "prefix_tuning": "prompt_tuning: keys and values of every block do not merge into a model that `pipeline` loads",
+    "shot": "adapted_head: one round of its labels, in closed form",
     "smote": "feature_synthesis: {kind: smote}",
     "supcon": "contrastive: {loss: supcon}",
     "tapt": "continued_pretraining: {corpus: both}",

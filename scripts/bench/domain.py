@@ -26,13 +26,19 @@ RATES, EPOCHS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4), (2, 4, 8)
 FEW = 8  # labels a class of the target, where some are given
 BODY: dict[str, list[Any]] = {"text": ["pooling"], "image": []}
 CLOSED = ["contrastive", "logistic_head"]  # few labels are best learnt so
-UNTRAINED = ("few", "frozen", "propagation")  # rows or ways of which no network is trained by steps
+# Rows or ways of which no network is trained by steps
+UNTRAINED = ("few", "frozen", "propagation", "frozen_shares", "adapted_head", "adapted_both")
 WAYS: dict[str, tuple[str, list[Any]]] = {  # rows that are learnt from, techniques
     "source_only": ("source", []),
     "statistics": ("source", []),  # adapted to the test rows, as `predict --adapt` does
     "tent": ("source", []),
     "frozen": ("source", ["logistic_head"]),  # above the pretrained network as it is
+    "frozen_shares": ("source", ["logistic_head", "label_shift"]),  # all classes alike frequent, as they are here
+    "shares": ("source", ["label_shift"]),
     "propagation": ("source", ["logistic_head", "label_propagation"]),
+    "adapted_head": ("source", ["adapted_head"]),
+    "adapted_after": ("source", ["adapted_head"]),  # above a network that was trained on the source
+    "adapted_both": ("both", ["adapted_head"]),
     "coral": ("source", [{"coral": {"weight": 1.0}}]),
     "coral_100": ("source", [{"coral": {"weight": 100.0}}]),
     "mmd": ("source", [{"mmd": {"weight": 1.0}}]),

@@ -12,7 +12,8 @@ from torch import nn
 
 from hf_smalldata.errors import Problems, UserError
 from hf_smalldata.recipe import Recipe
-from hf_smalldata.techniques.selftrain.label_shift import LabelShift, offsets
+from hf_smalldata.techniques.selftrain.label_shift import LabelShift
+from hf_smalldata.techniques.shares import offsets
 
 
 def test_the_mean_prediction_becomes_the_shares():
