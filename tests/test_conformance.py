@@ -25,7 +25,7 @@ from hf_smalldata.technique import HOOKS, Context, Predictor, Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.techniques.augment import back_translation, paraphrase
 from hf_smalldata.techniques.fewshot import zero_shot
-from hf_smalldata.techniques.synthesis import diffusion_edit, keep, language_model, learning
+from hf_smalldata.techniques.synthesis import diffusion_edit, keep, language_model, learning, mels
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.trainer import SmallDataTrainer
@@ -112,6 +112,12 @@ class Undecided(Technique):
 @pytest.fixture(scope="module", autouse=True)
 def generators_learn_little():
     """A few steps of small networks: by default they take minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mels, "PHASE_STEPS", 2)
+        yield from _with_defaults()
+
+
+def _with_defaults():
     defaults = {(name, field): get_technique(name).model_fields[field].default for name, given in LITTLE.items()
                 for field in given}  # fmt: skip
     for settings in ({(name, field): value for name, given in LITTLE.items() for field, value in given.items()}, None):
