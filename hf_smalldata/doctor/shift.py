@@ -174,7 +174,7 @@ def advised(found: Shift, kind: Kind) -> list[str]:
         way = "estimated" if found.estimated else "counted"
         said.append(f"classes are as frequent otherwise ({way}: {moved:.0%} of rows would change class): coral, mmd "
                     "and dann assume they are not; prefer mcc or pseudo_labels, and a few target labels; label_shift "
-                    "moves a model's answers to shares that you know")  # fmt: skip
+                    "and adapted_head take the target's shares where you know them")  # fmt: skip
     if found.unknown_words is not None and found.unknown_words > 0.3:
         said.append(f"{found.unknown_words:.0%} of the target's words are not in the source: continued_pretraining on "
                     "the target's texts")  # fmt: skip
@@ -183,8 +183,8 @@ def advised(found: Shift, kind: Kind) -> list[str]:
                     "adaptation")  # fmt: skip
     elif moved <= OTHER_PRIOR and not lost and not alone:
         strong = ", then cdan, where it is not enough" if found.auc > APART else ""
-        said.append(f"inputs differ (AUC {found.auc:.2f}) and classes do not: coral first, since it has least to set"
-                    + strong)  # fmt: skip
+        said.append(f"inputs differ (AUC {found.auc:.2f}) and classes do not: adapted_head first, since it needs no "
+                    f"training; of what trains the network coral, since it has least to set{strong}")  # fmt: skip
     if kind == "image" and found.auc >= NEAR:
         said.append("a fine-tuned network with BatchNorm (ResNet, …) can follow the target without training: "
                     "hf-smalldata predict RUN TARGET --adapt statistics")  # fmt: skip

@@ -78,7 +78,7 @@ def test_other_words_call_for_pretraining_and_alike_classes_for_coral():
     assert set(found.typical["target"]) >= {"actor", "scene"}
     assert found.measures["words"] == (5, 5)
     assert any("continued_pretraining" in said for said in found.advice)
-    assert any("coral first" in said for said in found.advice)
+    assert any("adapted_head first" in said for said in found.advice)
 
 
 def test_other_class_shares_speak_against_alignment_counted_or_estimated():
@@ -89,7 +89,7 @@ def test_other_class_shares_speak_against_alignment_counted_or_estimated():
     assert estimated.prior["target"]["pos"] == pytest.approx(0.9, abs=0.1)
     for found in (counted, estimated):
         assert any("coral, mmd and dann assume they are not" in said for said in found.advice)
-        assert not any("coral first" in said for said in found.advice)
+        assert not any("adapted_head first" in said for said in found.advice)
 
 
 def test_classes_that_one_of_them_lacks_are_named():
@@ -102,7 +102,7 @@ def test_a_domain_of_one_class_is_told_first_and_nothing_that_would_press_classe
     one, two = reviews(BOOKS, 40, 0.5), reviews(FILMS, 40, 1.0)
     found = shift(one, two, ["neg", "pos"]).advice
     assert found[0].startswith("every row of the target is pos: one constant answer is right there")
-    assert not any("prefer" in said or "coral first" in said for said in found)
+    assert not any("prefer" in said or "adapted_head first" in said for said in found)
     found = shift(two, one, ["neg", "pos"]).advice
     assert found[0].startswith("every row of the source is pos: it teaches no class")
     assert "the source has no row of neg" in found[1]

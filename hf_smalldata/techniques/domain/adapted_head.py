@@ -83,7 +83,8 @@ class AdaptedHead(KnownShares):
         disclosed = (f"the last layer was learnt for the domain of {len(beside)} rows without labels, which got labels "
                      "by class centres")  # fmt: skip
         ctx.facts[self.name] = {**head.facts, **facts, "disclosed": disclosed}
-        logger.info("adapted_head: %s", {**head.facts, **facts})
+        logger.info("adapted_head: of %d rows without labels %.0f %% got another than the labelled rows alone say",
+                    len(beside), 100 * facts["labelled_otherwise"])  # fmt: skip
         return model
 
     def head(
