@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +52,7 @@ def logistic(
     balanced: bool = False,
     grow: Callable[[Array, Array], Rows] = Rows,
     kin: Kin | None = None,
+    penalties: Sequence[float] = PENALTIES,
 ) -> Head:
     """Multinomial logistic regression; for several labels a row one regression a label.
 
@@ -69,6 +70,7 @@ def logistic(
         grow: features and targets of rows -> what is learnt from in their place, such as these and rows made of them.
             Within a fold it sees those that are not left out; left out and judged by are the given rows alone.
         kin: which rows are variants of which: they are left out together, and made rows judge nothing. Default: none.
+        penalties: that are tried, as in `PENALTIES`.
 
     Returns:
         The head, and penalty (relative, see `PENALTIES`), scale, folds, cv_loss and, for one class a row, cv_accuracy.
@@ -87,7 +89,7 @@ def logistic(
     fold = fold[kin.leader]
     whole, parts = grow(x, wanted), [grow(x[fold != out], wanted[fold != out]) for out in range(fold.max() + 1)]
     found = []
-    for penalty in PENALTIES if fold.max() >= 0 else (PENALTY,):
+    for penalty in penalties if fold.max() >= 0 else (PENALTY,):
         weight, bias = _solve(whole, penalty, single, balanced)
         facts = {"penalty": penalty, "folds": int(fold.max() + 1)}
         if fold.max() < 0:

@@ -336,3 +336,15 @@ def test_scatter_that_differs_by_direction_is_taken_into_account():
         for metric in ("euclidean", "mahalanobis")
     }
     assert right["mahalanobis"] > right["euclidean"] + 0.05
+
+
+def test_a_penalty_that_is_given_is_the_one_that_is_used():
+    z = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    targets = one_hot((z[:, 0] > 0).long(), 2)
+    chosen = logistic(z, targets, "single_label_classification", 0)
+    other = 3.0 if chosen.facts["penalty"] != 3.0 else 0.03
+    given = logistic(z, targets, "single_label_classification", 0, penalties=(other,))
+    assert given.facts["penalty"] == other
+    assert not torch.allclose(given.weight, chosen.weight)
+    same = logistic(z, targets, "single_label_classification", 0, penalties=(chosen.facts["penalty"],))
+    torch.testing.assert_close(same.weight, chosen.weight)

@@ -111,7 +111,7 @@ class AdaptedHead(KnownShares):
             np.concatenate([kin.real, np.zeros(len(beside), dtype=bool)]),  # of classes not known: they judge nothing
         )
         head = logistic(torch.cat([z, beside]), torch.cat([targets, found]), "single_label_classification", ctx.seed,
-                        kin=together)  # fmt: skip
+                        kin=together, penalties=(first.facts["penalty"],))  # fmt: skip
         return head, {
             "unlabelled_rows": len(beside),
             "shares_before": by_label(said.mean(0), ctx.labels),
