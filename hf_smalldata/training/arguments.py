@@ -16,7 +16,7 @@ from accelerate.utils import parse_flag_from_env
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
-from hf_smalldata.errors import did_you_mean
+from hf_smalldata.errors import UserError, did_you_mean
 from hf_smalldata.training.selection import Selection
 
 # What differs from the Trainer's own defaults, and why.
@@ -104,11 +104,15 @@ def check(train: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **more: Any) -> TrainingArguments:
-    """The arguments of one training. `more` are those that only the run knows."""
+    """The arguments of one training. `more` are those that only the run knows.
+
+    Raises:
+        UserError: there are other processes that this one cannot join.
+    """
     values = {name: value for name, value in {**DEFAULTS, **train, **more}.items() if name not in OURS}
     if values.get("learning_rate") == "auto":
         del values["learning_rate"]  # of no training: what is asked for is all else
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    if (processes := os.environ.get("WORLD_SIZE", "1")) == "1":
         values.pop("ddp_backend", None)  # of several processes; torch refuses it for one
     elif "ddp_timeout" in values and (values.get("use_cpu") or parse_flag_from_env("ACCELERATE_USE_CPU")):
         # transformers passes it on for GPUs alone
@@ -117,7 +121,7 @@ def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **
     values.setdefault("disable_tqdm", not sys.stderr.isatty())  # else it follows the log level of transformers
     values.setdefault("dataloader_pin_memory", torch.cuda.is_available())
     values.setdefault("accelerator_config", {"split_batches": True})  # a batch is shared out: same result on any count
-    return TrainingArguments(
+    found = TrainingArguments(
         output_dir=str(output_dir),
         seed=seed,
         data_seed=seed,
@@ -125,6 +129,10 @@ def training_arguments(train: Mapping[str, Any], output_dir: Path, seed: int, **
         label_names=["labels"],
         **values,
     )
+    if processes != "1" and found.world_size == 1:
+        raise UserError(f"started as {processes} processes, of which each would train for itself; on a machine without "
+                        "GPUs set train.use_cpu: true, or use accelerate launch --cpu")  # fmt: skip
+    return found
 
 
 def learning_rate_of(config: Any) -> float:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import BertConfig, CLIPConfig, ResNetConfig, TrainingArguments
 
+from hf_smalldata.errors import UserError
 from hf_smalldata.training.arguments import (
     DEFAULTS,
     OWNED,
@@ -140,3 +141,10 @@ def test_auto_is_no_number_that_transformers_is_given():
     assert check({"learning_rate": "auto"}) == ({"learning_rate": "auto"}, [])
     assert training_arguments({"learning_rate": "auto"}, Path("out"), seed=0).learning_rate > 0
     assert problems(learning_rate="high")[0].startswith("train.learning_rate: ")
+
+
+def test_processes_that_cannot_see_each_other_are_told_how_to(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(TrainingArguments, "world_size", 1)
+    with pytest.raises(UserError, match=r"started as 2 processes, of which each .*train\.use_cpu: true"):
+        training_arguments({}, tmp_path, seed=0)
