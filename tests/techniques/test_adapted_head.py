@@ -138,6 +138,8 @@ def test_unlabelled_rows_and_one_class_each_are_needed(text):
         AdaptedHead().check(context.train, replace(context, problem_type="multi_label_classification"))
     with pytest.raises(UserError, match=r"adapted_head\.shares: .*no class 'z'"):
         AdaptedHead(shares={"z": 1}).check(context.train, context)
+    with pytest.raises(UserError, match=r"adapted_head: .*data\.source_labels says .*map them"):
+        AdaptedHead().check(context.train, replace(context, source_labels=("x", "y")))
     content = {"task": "text-classification", "data": {"train": "a.csv"}, "model": {"name": "x"}}
     with pytest.raises(Problems, match=r"techniques\.adapted_head: needs unlabelled rows; set data\.unlabelled"):
         Recipe.parse({**content, "techniques": ["adapted_head"]})

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from datasets import Dataset
 from pydantic import PositiveInt
 from scipy.special import log_softmax, softmax
 from sklearn.preprocessing import normalize
@@ -52,6 +53,17 @@ class AdaptedHead(KnownShares):
 
     shares: dict[str, float] | None = None  # of each class there, or any counts; without them as of the labelled rows
     most: PositiveInt = 2000  # unlabelled rows looked at, drawn where there are more
+
+    def check(self, train: Dataset, ctx: Context) -> None:
+        """Refuse source rows with labels of their own too.
+
+        Raises:
+            UserError: as of `KnownShares`, or for those.
+        """
+        super().check(train, ctx)
+        if ctx.source_labels:
+            raise UserError("adapted_head: learns the target's labels from source rows, and data.source_labels says "
+                            "that they have their own; map them, or leave data.source out")  # fmt: skip
 
     def trained(self, model: nn.Module, ctx: Context) -> nn.Module:
         """The network with its head filled.

@@ -2,6 +2,7 @@
 
 Helps where a few rows of each class were labelled and the classes are not alike frequent: a network that has seen as
 many of each says the rare ones too often, and one number a class mends that. Roughly known shares bring most of it.
+So too where labels are of another domain, and all that is asked looks to the network like one or two of its classes.
 Costs one pass over the unlabelled rows. Hurts where the shares are wrong, or the unlabelled rows are of another mix.
 """
 
