@@ -110,6 +110,7 @@ def test_two_processes_train_the_model_that_one_trains(recipe, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_a_study_gives_each_run_both_processes_and_one_of_them_writes(recipe, tmp_path):
     """Above frozen blocks, from a body that one process learnt by contrast, and regularised, as of a plain training."""
     ways = {

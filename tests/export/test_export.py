@@ -63,7 +63,7 @@ def test_a_model_of_each_modality_does_the_same_in_full_precision(modality, trai
     assert b"site-packages" not in (tmp_path / "onnx" / "model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["hubert", "whisper", "ast"])
+@pytest.mark.parametrize("kind", [pytest.param("hubert", marks=pytest.mark.slow), "whisper", "ast"])
 def test_audio_families_are_exported(kind, trained, tmp_path):
     run = trained("audio-classification", tiny_audio_model(tmp_path / kind, kind))
     assert lines(export(Subject.of(run), tmp_path / "onnx", ["fp32"]))["fp32"]["largest_difference"] < 1e-4

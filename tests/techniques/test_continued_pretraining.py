@@ -278,7 +278,7 @@ def test_clips_of_a_few_frames_are_filled_in_beside_long_ones_and_shorter_ones_l
 def test_a_body_that_has_told_hidden_spans_of_sound_apart_is_kept(audio):
     context = replace(audio.context(), facts={})
     before = {name: tensor.clone() for name, tensor in audio.network().named_parameters()}
-    technique = ContinuedPretraining(epochs=20, learning_rate=3e-3, batch_size=4)
+    technique = ContinuedPretraining(epochs=8, learning_rate=3e-3, batch_size=4)
     network = technique.model(audio.network(), context)
     facts = context.facts["continued_pretraining"]
     assert (facts["sounds"], facts["new_head"]) == (12, True)

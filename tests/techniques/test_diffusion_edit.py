@@ -158,7 +158,7 @@ def losses_of(pipe, learning: nn.Module, image, prompts: list[str]) -> list[floa
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(concepts, "train", noted)
         patched.setattr(concepts, "batches", lambda *_: iter(lambda: torch.arange(12), None))
-        concepts.learn(pipe, learning, squares, prompts, steps=60, rate=2e-2, size=12)
+        concepts.learn(pipe, learning, squares, prompts, steps=40, rate=2e-2, size=12)
     return losses
 
 

@@ -123,6 +123,7 @@ def test_the_order_of_rows_changes_no_variant():
     assert dict(backwards) == dict(Eda().rows(ROWS, context()).to_pandas().set_index("id").text)
 
 
+@pytest.mark.slow
 def test_another_process_with_another_order_of_sets_gives_the_same_variants():
     script = "import test_words; print('\\n'.join(test_words.variants()))"
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.path.dirname(__file__)}
