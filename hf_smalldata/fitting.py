@@ -25,6 +25,7 @@ from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import ragged, stacked
 from hf_smalldata.evaluation.metrics import score
+from hf_smalldata.kept import Kept
 from hf_smalldata.memory import keep_few_kernels, peak_bytes, peak_gpu_bytes, reset_peak
 from hf_smalldata.nn.heads import scale_logits
 from hf_smalldata.nn.losses import probabilities
@@ -36,7 +37,6 @@ from hf_smalldata.technique import Context, Predictor, using
 from hf_smalldata.training.arguments import learning_rate_of, training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator, to_device
 from hf_smalldata.training.compact_embedding import compact_embedding
-from hf_smalldata.training.kept import Kept
 from hf_smalldata.training.predict import predict_logits
 from hf_smalldata.training.prefix_cache import NOTHING_FROZEN, inputs_change, prefix_cache
 from hf_smalldata.training.selection import CRITERIA, LAST, best_of, rows_that_tell, selects
@@ -225,7 +225,7 @@ class Fitting:
         recipe, data = self.recipe, self.data
         unlabelled = rest(data.train, drawn) if recipe.data.unlabelled == REST else data.unlabelled
         return Context(self.task, recipe.model, self.processor, drawn, unlabelled, data.labels, data.problem_type, seed,
-                       work, self._fit_others(seed), data.source, data.source_labels)  # fmt: skip
+                       work, self._fit_others(seed), data.source, data.source_labels, kept=self.kept)  # fmt: skip
 
     def _probabilities(self, logits: Predictions) -> Predictions:
         problem = self.data.problem_type

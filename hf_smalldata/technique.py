@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 
 from hf_smalldata.data.modality import Kind
 from hf_smalldata.data.spec import ProblemType
+from hf_smalldata.kept import Kept
 from hf_smalldata.nn.losses import Terms
 from hf_smalldata.tasks import TASKS
 from hf_smalldata.tasks.task import Batch, ModelSpec, Predictions, Task
@@ -51,6 +52,7 @@ class Context:
     source: Dataset | None = None  # labelled rows of other domains: also a column `domain`
     source_labels: tuple[str, ...] = ()  # of `source`, where they are its own
     facts: dict[str, Any] = field(default_factory=dict)  # what techniques found, by their names: written to the Run
+    kept: Kept = field(default_factory=lambda: Kept(cap_bytes=0))  # what other trainings computed of the same inputs
 
     def once(self, key: str, make: Callable[[Path], None]) -> Path:
         """A file or folder made by the main process and read by all: the only word of distribution a technique says.

@@ -25,6 +25,7 @@ from hf_smalldata.data.sample import draw_for, split_validation
 from hf_smalldata.evaluation.intervals import Array
 from hf_smalldata.evaluation.summary import predictions_table
 from hf_smalldata.fitting import Fitting
+from hf_smalldata.kept import CAP_BYTES, Kept
 from hf_smalldata.outcome import Baselines, Outcome, baselines_of, test_rows, write_part
 from hf_smalldata.pipeline import check_processes, check_rows, load_and_examine, read_rows
 from hf_smalldata.recipe import Recipe
@@ -35,7 +36,6 @@ from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import using
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.average import Average
-from hf_smalldata.training.kept import CAP_BYTES, Kept
 from hf_smalldata.training.tracking import Tracking
 
 Files = dict[str, bytes]  # name -> content, of the part of a Run that is ours

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from hf_smalldata.kept import Kept, digest, fingerprint
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.technique import Technique, using
 from hf_smalldata.training.batching import BESIDE_INPUTS, EncodedRows, by_length, to_device
 from hf_smalldata.training.cut import Cut, Enough, Fed, find_cut
-from hf_smalldata.training.kept import Kept, digest, fingerprint
 from hf_smalldata.training.predict import CPU_TOKENS
 from hf_smalldata.training.store import FullError, Store
 

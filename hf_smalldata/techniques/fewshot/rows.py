@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from datasets import Dataset
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from hf_smalldata.kept import digest
 from hf_smalldata.nn.features import Readout, Run, embeddings, readout
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.tasks.windows import mean_by_row
@@ -52,13 +54,29 @@ def features_of(
     device = next(model.parameters()).device
     out = read(model, lambda network: network(**inputs_of(encoded, [0], ctx, device)))
     order = by_length(encoded, BATCH_SIZE)
-    found = embeddings(model, batches(encoded, order, ctx, device), out).cpu()
+    network = below(out.layer, model) if ctx.kept.cap_bytes else ""
+
+    def embed(inputs: Batch) -> Tensor:
+        return embeddings(model, [inputs], out).cpu()
+
+    found = torch.cat([
+        ctx.kept.states(digest(inputs, network), partial(embed, inputs), _bytes) if network else embed(inputs)
+        for inputs in batches(encoded, order, ctx, device)
+    ])  # fmt: skip
     place = torch.empty(len(encoded), dtype=torch.long)
     place[[at for batch in order for at in batch]] = torch.arange(len(encoded))
     found = found[place]
     if windows is not given:
         found = torch.from_numpy(mean_by_row(found.numpy(), windows["id"][:], given["id"][:]))
     return found, out
+
+
+def below(layer: nn.Module, model: nn.Module) -> str:
+    """What decides the input of a layer of a network in evaluation mode: all its parts and weights but that layer's."""
+    own = {id(tensor) for tensor in (*layer.parameters(), *layer.buffers())}
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    others = {name: tensor for name, tensor in tensors.items() if id(tensor) not in own}
+    return digest(others, repr(model), repr(getattr(model, "config", None))).hex()
 
 
 class Embed(Protocol):
@@ -168,6 +186,10 @@ def tables_held(model: nn.Module) -> Iterator[None]:
     finally:
         for table in tables:
             table.requires_grad_(True)
+
+
+def _bytes(found: Tensor) -> int:
+    return found.nbytes
 
 
 def _tables(model: nn.Module) -> Iterator[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""What trainings on the same rows share: each row encoded once, each frozen block run once for a batch.
+"""What trainings on the same rows share: each row encoded once, each frozen network or block run once for a batch.
 
 Five seeds of four recipes read the same test rows twenty times. What does not change from one to the next is kept
 here, in memory, and found again by its content, so that a shared result is the very one that would be computed anew.

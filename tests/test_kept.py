@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 
 from hf_smalldata.data.load import Splits
 from hf_smalldata.fitting import Fitting
+from hf_smalldata.kept import Kept, fingerprint
 from hf_smalldata.recipe import Recipe
+from hf_smalldata.techniques.fewshot import rows
 from hf_smalldata.techniques.transfer.freeze import Freeze
 from hf_smalldata.training.batching import EncodedRows, collator
-from hf_smalldata.training.kept import Kept, fingerprint
 from hf_smalldata.training.prefix_cache import prefix_cache
 
 PROBLEM = "single_label_classification"
@@ -67,6 +69,32 @@ def test_a_frozen_block_runs_once_for_a_row(kits, tmp_path, monkeypatch):
     layers, first = 2, rows_run("first")
     # Every row went through every layer once; the rest are rows that find the cut and compare.
     assert first - rows_run("second") == layers * len(kit.rows)
+
+
+@pytest.mark.parametrize("modality", ["text-classification", "image-classification"])
+def test_a_frozen_network_embeds_the_same_rows_once_and_gives_the_same_bits(modality, kits, monkeypatch):
+    kit, kept, ran = kits[modality], Kept(), []
+    plain = rows.embeddings
+    monkeypatch.setattr(rows, "embeddings", lambda model, *args: ran.append(1) or plain(model, *args))
+
+    def features(network, kept):
+        ran.clear()
+        found, _ = rows.features_of(network, replace(kit.context(), kept=kept))
+        return found, len(ran)
+
+    network = kit.network()
+    alone, batches = features(network, Kept(cap_bytes=0))
+    assert batches > 0
+    assert features(network, kept)[1] == batches
+    torch.nn.init.normal_(network.classifier.weight)  # which reads embeddings, and has no part in them
+    again, none = features(network, kept)
+    assert none == 0
+    assert torch.equal(again, alone)
+    with torch.no_grad():
+        next(network.parameters()).mul_(1.5)
+    moved, anew = features(network, kept)
+    assert anew == batches
+    assert not torch.equal(moved, alone)
 
 
 def test_rows_are_encoded_once(kits):
