@@ -13,7 +13,7 @@ prepare() {  # prepare EXTRAS
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "installing hf_smalldata[$1] into .venv (a few minutes the first time)"
     .venv/bin/python -m pip install --quiet --upgrade pip
-    .venv/bin/python -m pip install --quiet --editable ".[$1]"
+    .venv/bin/python -m pip install --quiet --no-compile --editable ".[$1]"  # what is imported is compiled then
     echo "$wanted" > "$stamp"
   fi
   export PATH="$PWD/.venv/bin:$PATH"

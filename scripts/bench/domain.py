@@ -50,6 +50,7 @@ WAYS: dict[str, tuple[str, list[Any]]] = {  # rows that are learnt from, techniq
     "tapt": ("source", ["continued_pretraining"]),
     "target_few": ("few", []),
     "joint": ("both", ["joint"]),
+    "joint_adapted": ("both", ["joint", "adapted_head"]),  # and then a last layer for the target
     "source_then_target": ("both", ["source_then_target"]),
     "upper_bound": ("all", []),
 }

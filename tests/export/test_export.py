@@ -49,8 +49,9 @@ def lines(told) -> dict[str, dict]:
     return {line["model"]: line for line in told["models"]}
 
 
-@pytest.mark.parametrize("modality", ["text-classification", "token-classification", "image-classification",
-                                      "audio-classification", "sequence-classification"])  # fmt: skip
+@pytest.mark.parametrize("modality", ["text-classification", "image-classification", "audio-classification",
+                                      pytest.param("token-classification", marks=pytest.mark.slow),
+                                      pytest.param("sequence-classification", marks=pytest.mark.slow)])  # fmt: skip
 def test_a_model_of_each_modality_does_the_same_in_full_precision(modality, trained, tmp_path):
     run = trained(modality)
     told = export(Subject.of(run), tmp_path / "onnx", ["fp32"])
@@ -63,7 +64,8 @@ def test_a_model_of_each_modality_does_the_same_in_full_precision(modality, trai
     assert b"site-packages" not in (tmp_path / "onnx" / "model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("kind", [pytest.param("hubert", marks=pytest.mark.slow), "whisper", "ast"])
+@pytest.mark.parametrize("kind", [pytest.param("hubert", marks=pytest.mark.slow), "whisper",
+                                  pytest.param("ast", marks=pytest.mark.slow)])  # fmt: skip
 def test_audio_families_are_exported(kind, trained, tmp_path):
     run = trained("audio-classification", tiny_audio_model(tmp_path / kind, kind))
     assert lines(export(Subject.of(run), tmp_path / "onnx", ["fp32"]))["fp32"]["largest_difference"] < 1e-4
@@ -86,7 +88,8 @@ def test_smaller_files_are_smaller_and_near_and_all_is_told(trained, tmp_path):
     assert onnx.TensorProto.FLOAT not in weights
 
 
-@pytest.mark.parametrize("modality", ["text-classification", "image-classification", "audio-classification"])
+@pytest.mark.parametrize("modality", ["text-classification", "image-classification",
+                                      pytest.param("audio-classification", marks=pytest.mark.slow)])  # fmt: skip
 def test_a_program_of_torch_and_half_weights_are_the_model_too(modality, trained, tmp_path):
     run = trained(modality)
     found = lines(export(Subject.of(run), tmp_path / "more", ["torch.export", "safetensors fp16"]))
