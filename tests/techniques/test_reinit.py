@@ -100,3 +100,34 @@ def test_more_blocks_than_learn_are_refused(text):
 def test_adapters_before_it_are_refused(text):
     with pytest.raises(UserError, match="got PeftModelForSequenceClassification; list it before lora"):
         Reinit().model(Lora().model(text.network(), text.context()), text.context())
+
+
+@pytest.mark.parametrize("modality", ["text-classification", "token-classification", "image-classification",
+                                      "audio-classification"])  # fmt: skip
+def test_from_scratch_nothing_of_the_pretrained_network_is_left(modality, kits):
+    kit = kits[modality]
+    model = woken(kit.network())
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    Reinit(blocks="all").model(model, kit.context())
+    assert changed(before, model) == set(before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert model(**kit.batch()).logits.shape[-1] == len(kit.labels)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
+def test_from_scratch_a_network_of_timm_has_new_kernels_positions_and_statistics(name, timm, image):
+    model = woken(timm(name))
+    with torch.no_grad():
+        for norm in (norm for norm in model.modules() if hasattr(norm, "running_mean")):
+            norm.running_mean += 1
+            norm.running_var += 1
+    before = {at: value.detach().clone() for at, value in model.state_dict().items() if value.is_floating_point()}
+    Reinit(blocks="all").model(model, image.context())
+    assert not [at for at, value in model.state_dict().items() if at in before and torch.equal(value, before[at])]
+
+
+def test_from_scratch_needs_a_network_that_learns_as_a_whole(text):
+    for before in (Freeze(blocks=1), Pooling()):
+        model = before.model(text.network(), text.context())
+        with pytest.raises(UserError, match="every block learns for all, and 1 do not; leave freeze or pooling out"):
+            Reinit(blocks="all").model(model, text.context())
