@@ -4,7 +4,8 @@
                                    [--seeds 0 1 2] [--results domain.jsonl] [--tune] [--report]
 
 FOLDER holds train.jsonl and test.jsonl with `text`, `label` and `domain` (texts), or a folder of class folders for each
-domain (images), half of whose files are then test rows. For a pair S:T the source's training rows have labels, the
+domain (images), half of whose files are then test rows, or manifest.csv with `path`, `label`, `split` and `speaker`
+(sounds), where a speaker is a domain. For a pair S:T the source's training rows have labels, the
 target's have none, and the target's test rows judge: they are never among the unlabelled ones. --tune trains plainly on
 the source with each learning rate and number of epochs, and judges by a fifth of the source's rows, held out: no target
 label chooses anything. Each measurement runs in a process of its own and is appended to --results as one line, so that
@@ -14,6 +15,7 @@ a run that was cut off goes on; --report prints the table of what is there, diff
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import tempfile
 from itertools import product
@@ -24,7 +26,7 @@ from measured import measure_all
 
 RATES, EPOCHS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4), (2, 4, 8)
 FEW = 8  # labels a class of the target, where some are given
-BODY: dict[str, list[Any]] = {"text": ["pooling"], "image": []}
+BODY: dict[str, list[Any]] = {"text": ["pooling"], "image": [], "audio": []}
 CLOSED = ["contrastive", "logistic_head"]  # few labels are best learnt so
 # Rows or ways of which no network is trained by steps
 UNTRAINED = ("few", "frozen", "propagation", "frozen_shares", "adapted_head", "adapted_both")
@@ -70,6 +72,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("domain.jsonl"))
     parser.add_argument("--tune", action="store_true", help="measure learning rates and epochs by the source alone")
     parser.add_argument("--report", action="store_true", help="measure nothing")
+    parser.add_argument("--against", default="source_only", choices=list(WAYS), help="what others are compared with")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a single measurement, in a child process
     given = parser.parse_args()
     if given.one:
@@ -78,7 +81,7 @@ def main() -> None:
     setting = {"data": given.data.name, "model": Path(given.model).name, "batch_size": given.batch_size}
     if given.report:
         lines = [json.loads(line) for line in given.results.read_text().splitlines()]
-        report([line for line in lines if setting.items() <= line.items()])
+        report([line for line in lines if setting.items() <= line.items()], given.against)
         return
     names = domains(given.data)
     pairs = given.pairs or [f"{one}:{two}" for one, two in product(names, names) if one != two]
@@ -88,18 +91,20 @@ def main() -> None:
     else:
         keys = [{"pair": pair, "seed": seed, "way": way, "learning_rate": given.learning_rate, "epochs": given.epochs}
                 for way in given.ways for pair in pairs for seed in given.seeds]  # fmt: skip
-    report(measure_all(keys, setting, given.results))
+    report(measure_all(keys, setting, given.results), given.against)
 
 
 def domains(folder: Path) -> list[str]:
     """Names of the domains of a set."""
     if (folder / "train.jsonl").exists():
         return sorted({json.loads(line)["domain"] for line in (folder / "train.jsonl").open(encoding="utf-8")})
+    if (folder / "manifest.csv").exists():
+        return sorted({row["speaker"] for row in spoken(folder)})
     return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
 
-def report(lines: list[dict[str, Any]]) -> None:
-    """A line a way: mean accuracy over pairs and seeds, and the difference from the plain training of the same ones."""
+def report(lines: list[dict[str, Any]], against: str) -> None:
+    """A line a way: mean accuracy over pairs and seeds, and the difference from one of them on the same ones."""
     import numpy as np
 
     from hf_smalldata.evaluation.intervals import paired_difference
@@ -110,14 +115,14 @@ def report(lines: list[dict[str, Any]]) -> None:
         print(f"| {rate} | {epochs} epochs | {np.mean([line['source_accuracy'] for line in some]):.3f} on the source "
               f"| {np.mean([line['accuracy'] for line in some]):.3f} on the target | {len(some)} |")  # fmt: skip
     by_way = {way: {(line["pair"], line["seed"]): line for line in lines if line["way"] == way} for way in WAYS}
-    plain = by_way["source_only"]
-    print("| way | pairs x seeds | accuracy | against source only | s |\n|---|---|---|---|---|")
+    plain = by_way[against]
+    print(f"| way | pairs x seeds | accuracy | against {against} | s |\n|---|---|---|---|---|")
     for way, found in by_way.items():
         both = sorted(found.keys() & plain.keys())
         if not both:
             continue
         mine, theirs = (np.array([side[key]["accuracy"] for key in both]) for side in (found, plain))
-        shown = "" if way == "source_only" else paired_difference(mine, theirs).show()
+        shown = "" if way == against else paired_difference(mine, theirs).show()
         print(f"| {way} | {len(both)} | {mine.mean():.3f} | {shown} "
               f"| {np.mean([found[key]['seconds'] for key in both]):.0f} |")  # fmt: skip
 
@@ -141,9 +146,9 @@ def measure(given: argparse.Namespace, pair: str, seed: int, way: str, learning_
     transformers.logging.set_verbosity_error()
     rows, techniques = ("source", []) if way == "tune" else WAYS[way]
     source, target = pair.split(":")
-    kind = "text" if (given.data / "train.jsonl").exists() else "image"
+    kind = kind_of(given.data)
     with tempfile.TemporaryDirectory() as place:
-        files = (texts if kind == "text" else images)(given.data, source, target, Path(place))
+        files = {"text": texts, "image": images, "audio": sounds}[kind](given.data, source, target, Path(place))
         data = {"train": files["source"], "test": files["test"], "unlabelled": files["unlabelled"]}
         if rows != "source":
             data |= {"train": files["target"], **({} if rows == "all" else {"labels_per_class": FEW})}
@@ -189,6 +194,12 @@ def measure(given: argparse.Namespace, pair: str, seed: int, way: str, learning_
                 "train_rows": learnt.facts["train_rows"]}  # fmt: skip
 
 
+def kind_of(folder: Path) -> str:
+    """What a set is of, by the file that names its rows."""
+    named = {"train.jsonl": "text", "manifest.csv": "audio"}
+    return next((kind for name, kind in named.items() if (folder / name).exists()), "image")
+
+
 def texts(folder: Path, source: str, target: str, place: Path) -> dict[str, str]:
     """Files of one pair."""
     parts = {"source": ("train", source), "target": ("train", target), "test": ("test", target)}
@@ -209,6 +220,23 @@ def images(folder: Path, source: str, target: str, place: Path) -> dict[str, str
         part.mkdir(parents=True, exist_ok=True)
         (part / file.name).symlink_to(file.resolve())
     return {"source": str(folder / source), "target": str(place / "target"), "test": str(place / "test"),
+            "unlabelled": str(place / "target")}  # fmt: skip
+
+
+def spoken(folder: Path) -> list[dict[str, str]]:
+    """Rows of a manifest of sounds."""
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def sounds(folder: Path, source: str, target: str, place: Path) -> dict[str, str]:
+    """Folders of one pair of speakers."""
+    parts = {("train", source): "source", ("train", target): "target", ("test", target): "test"}
+    for row in spoken(folder):
+        if part := parts.get((row["split"], row["speaker"])):
+            (place / part / row["label"]).mkdir(parents=True, exist_ok=True)
+            (place / part / row["label"] / Path(row["path"]).name).symlink_to((folder / row["path"]).resolve())
+    return {"source": str(place / "source"), "target": str(place / "target"), "test": str(place / "test"),
             "unlabelled": str(place / "target")}  # fmt: skip
 
 
