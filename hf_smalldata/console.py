@@ -8,7 +8,7 @@ from typing import Any
 
 
 class session:
-    """Within: messages of this package are shown. Torch gets the cores that there are.
+    """Within: messages of this package are shown. Torch gets the cores that there are, and keeps memory that it freed.
 
     Args:
         quiet: warnings only.
@@ -25,9 +25,11 @@ class session:
         from rich.console import Console
         from rich.logging import RichHandler
 
+        from hf_smalldata.memory import keep_freed
         from hf_smalldata.training.threads import use_cores
 
         use_cores()
+        keep_freed()
         main = int(os.environ.get("RANK", "0")) == 0
         console = Console()
         logger = logging.getLogger("hf_smalldata")

@@ -24,6 +24,7 @@ from accelerate import PartialState
 from joblib import cpu_count
 
 from hf_smalldata.errors import UserError, require
+from hf_smalldata.memory import keep_freed
 from hf_smalldata.study.plan import Cell
 from hf_smalldata.study.workbench import Files, Workbench
 
@@ -143,6 +144,7 @@ class _Remote:
 
     def __init__(self, bench: Workbench, threads: int) -> None:
         torch.set_num_threads(threads)
+        keep_freed()
         logging.getLogger("hf_smalldata").setLevel(logging.WARNING)
         self.bench = bench
         self.bench.work = Path(tempfile.mkdtemp(prefix="hf_smalldata-"))
@@ -161,6 +163,7 @@ def _start(bench: Workbench, threads: int, number: Any, gpus: int) -> None:
     if gpus > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(mine % gpus)
     torch.set_num_threads(threads)
+    keep_freed()
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # progress bars of several processes would overwrite each other
     _bench = bench
     _bench.work = bench.work / f"worker-{mine}"
