@@ -138,12 +138,14 @@ def measure(given: argparse.Namespace, pair: str, seed: int, way: str, learning_
 
     from hf_smalldata.data.sample import draw_for
     from hf_smalldata.fitting import Fitting
+    from hf_smalldata.memory import keep_freed
     from hf_smalldata.pipeline import read_rows, test_rows
     from hf_smalldata.recipe import Recipe
     from hf_smalldata.tasks import get_task
     from hf_smalldata.training.adapt import Adaptation, adapt
 
     transformers.logging.set_verbosity_error()
+    keep_freed()
     rows, techniques = ("source", []) if way == "tune" else WAYS[way]
     source, target = pair.split(":")
     kind = kind_of(given.data)
