@@ -43,10 +43,12 @@ def measure(rows: int, width: int, height: int) -> dict[str, float]:
     import numpy as np
     from PIL import Image
 
+    from hf_smalldata.memory import keep_freed
     from hf_smalldata.pipeline import train
     from hf_smalldata.recipe import Recipe
     from hf_smalldata.testing import tiny_image_model
 
+    keep_freed()  # as the command line does
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
