@@ -1,5 +1,6 @@
 # Sourced by the other scripts: an environment in .venv with the extras that they name. Made once, kept up to date.
 set -euo pipefail
+unset PYTHONDONTWRITEBYTECODE  # what is imported is compiled once
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 prepare() {  # prepare EXTRAS
@@ -13,7 +14,7 @@ prepare() {  # prepare EXTRAS
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "installing hf_smalldata[$1] into .venv (a few minutes the first time)"
     .venv/bin/python -m pip install --quiet --upgrade pip
-    .venv/bin/python -m pip install --quiet --no-compile --editable ".[$1]"  # what is imported is compiled then
+    .venv/bin/python -m pip install --quiet --no-compile --editable ".[$1]"
     echo "$wanted" > "$stamp"
   fi
   export PATH="$PWD/.venv/bin:$PATH"
