@@ -38,7 +38,8 @@ class session:
         transformers.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         datasets.disable_progress_bars()
-        warnings.filterwarnings("ignore", category=FutureWarning)  # of one library about another, not the user's doing
+        for each in (FutureWarning, SyntaxWarning):  # of one library about another or itself, not the user's doing
+            warnings.filterwarnings("ignore", category=each)
         return main, console
 
     def __exit__(self, *_: object) -> None:
