@@ -25,7 +25,7 @@ from hf_smalldata.technique import HOOKS, Context, Predictor, Technique
 from hf_smalldata.techniques import REGISTRY, get_technique
 from hf_smalldata.techniques.augment import back_translation, paraphrase
 from hf_smalldata.techniques.fewshot import zero_shot
-from hf_smalldata.techniques.synthesis import diffusion_edit, keep, language_model, learning, mels
+from hf_smalldata.techniques.synthesis import diffusion_edit, keep, language_model, learning, mels, text_vae
 from hf_smalldata.training.arguments import training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.trainer import SmallDataTrainer
@@ -143,6 +143,8 @@ def names_are_read_by_tiny_models(text, clip, there_and_back, causal, image_pipe
     monkeypatch.setattr(back_translation, "MODELS", there_and_back)
     monkeypatch.setattr(back_translation, "cached_assets_path", lambda *_: tmp_path)
     monkeypatch.setattr(language_model, "MODEL", causal)
+    monkeypatch.setattr(text_vae, "MODEL", causal)
+    monkeypatch.setattr(text_vae, "cached_assets_path", lambda *_: tmp_path)
     monkeypatch.setattr(paraphrase, "MODEL", causal)
     monkeypatch.setattr(paraphrase, "cached_assets_path", lambda *_: tmp_path)
     monkeypatch.setattr(language_model, "cached_assets_path", lambda *_: tmp_path)

@@ -94,6 +94,7 @@ REGISTRY: dict[str, str] = {
     "zero_shot": "hf_smalldata.techniques.fewshot.zero_shot:ZeroShot",
     # synthesis
     "language_model": "hf_smalldata.techniques.synthesis.language_model:LanguageModel",
+    "text_vae": "hf_smalldata.techniques.synthesis.text_vae:TextVae",
     "feature_synthesis": "hf_smalldata.techniques.synthesis.feature_synthesis:FeatureSynthesis",
     "vae": "hf_smalldata.techniques.synthesis.vae:Vae",
     "gan": "hf_smalldata.techniques.synthesis.gan:Gan",

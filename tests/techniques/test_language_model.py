@@ -110,6 +110,17 @@ def test_a_text_that_does_not_end_is_none(speaker):
     assert written == [""] * 4
 
 
+def test_of_a_prompt_that_is_too_long_the_end_is_read(speaker):
+    writer = Writer(ModelSpec(name=speaker))
+    room = writer.tokenizer.model_max_length - 20
+    long = "food: rice and soup\n" * 400 + "food:"
+    end = writer.tokenizer(long)["input_ids"][-room:]
+    assert len(end) == room > 20
+    (found,) = writer.write([long], ["a"], 0.95, 1.0, 20)
+    (same,) = writer.write([writer.tokenizer.decode(end)], ["a"], 0.95, 1.0, 20)
+    assert found == same
+
+
 def test_tuning_teaches_what_classes_mean_here_and_is_done_once(speaker, tmp_path, monkeypatch):
     topics = list(TOPICS)
     lines = [(f"{topics[row['label'] - 1]}:", row["text"]) for row in text_rows(8)]  # animals: texts on food, ...

@@ -8,7 +8,7 @@ the weight of the divergence grows over the first half (Bowman et al. 2016, http
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -90,7 +90,32 @@ def trained(x: Array, labels: Array, seed: int) -> tuple[FeatureVae, float]:
     return network.eval(), error**0.5
 
 
-@torch.no_grad()
+class Space(NamedTuple):
+    """A VAE of features, and how these are scaled for it."""
+
+    network: FeatureVae
+    deviation: float  # of the decoder
+    mean: Array  # (K,) of the features that it learnt from
+    scale: float  # their standard deviation about it
+    names: Array  # (C,) classes that occur, sorted
+
+    @classmethod
+    def of(cls, x: Array, labels: Array, seed: int) -> Space:
+        """Learnt from features (N, K) of classes (N,)."""
+        mean, names = x.mean(0), np.unique(labels)
+        scale = max(float(np.sqrt(np.square(x - mean).mean())), 1e-12)
+        with torch.enable_grad():
+            network, deviation = trained((x - mean) / scale, np.searchsorted(names, labels), seed)
+        return cls(network, deviation, mean, scale, names)
+
+    @torch.no_grad()
+    def features(self, codes: Tensor, labels: Array, noise: float | Tensor = 0.0) -> Array:
+        """What lies at codes (M, L) of classes (M,): features (M, K), of the decoder's noise as much as is given."""
+        y = one_hot(torch.from_numpy(np.searchsorted(self.names, labels)), len(self.names)).float()
+        made: Array = (self.network.decode(codes, y) + self.deviation * noise).double().numpy()
+        return made * self.scale + self.mean
+
+
 def drawn(x: Array, labels: Array, per_class: int, seed: int) -> tuple[Array, Array]:
     """Features (M, K) that a VAE of the rows draws, `per_class` of each class that occurs, and their classes (M,).
 
@@ -100,15 +125,9 @@ def drawn(x: Array, labels: Array, per_class: int, seed: int) -> tuple[Array, Ar
         per_class: how many.
         seed: of all that is drawn.
     """
-    mean, names = x.mean(0), np.unique(labels)
-    scale = max(float(np.sqrt(np.square(x - mean).mean())), 1e-12)
-    places = np.searchsorted(names, labels)
-    with torch.enable_grad():
-        network, deviation = trained((x - mean) / scale, places, seed)
-    of = np.repeat(np.arange(len(names)), per_class)
+    space = Space.of(x, labels, seed)
+    of = np.repeat(space.names, per_class)
     with torch.random.fork_rng():
         torch.manual_seed(seed + 1)
-        code = torch.randn(len(of), CODE)
-        made = network.decode(code, one_hot(torch.from_numpy(of), len(names)).float())
-        made = made + deviation * torch.randn(made.shape)
-    return made.double().numpy() * scale + mean, names[of]
+        codes, noise = torch.randn(len(of), CODE), torch.randn(len(of), x.shape[1])
+    return space.features(codes, of, noise), of

@@ -20,16 +20,14 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from hf_smalldata.data.made import real, rng_of
 from hf_smalldata.destination import public_name
-from hf_smalldata.errors import UserError, did_you_mean
+from hf_smalldata.errors import UserError
 from hf_smalldata.tasks.pretrained import told_of
 from hf_smalldata.tasks.task import ModelSpec
 from hf_smalldata.technique import Context, Technique
 from hf_smalldata.techniques.augment.remembered import remembered, state_of
 from hf_smalldata.techniques.synthesis.keep import Keep, groups_of, kept
-from hf_smalldata.techniques.synthesis.writer import Writer
-from hf_smalldata.techniques.synthesis.written import Forms, Line, is_spaced
-
-MODEL = "HuggingFaceTB/SmolLM2-135M"  # English; a larger one writes better
+from hf_smalldata.techniques.synthesis.writer import MODEL, Writer
+from hf_smalldata.techniques.synthesis.written import Forms, Line
 
 
 class LanguageModel(Technique):
@@ -68,7 +66,7 @@ class LanguageModel(Technique):
             UserError: no such model, pairs of texts, or nothing worth keeping.
         """
         originals = real(train)
-        forms = self._forms(originals, ctx)
+        forms = Forms.of(originals, ctx, self.names, self.name)
         key = hashlib.sha256(f"{self!r} {ctx.labels!r} {ctx.seed} {originals[:]!r}".encode()).hexdigest()[:16]
 
         def make(path: Path) -> None:
@@ -82,16 +80,6 @@ class LanguageModel(Technique):
                 if row is not None]  # fmt: skip
         ctx.facts[self.name] = {"generator": who, "written": len(lines), "malformed": len(lines) - len(made)}
         return kept(train, made, ctx, self.keep, self.name)
-
-    def _forms(self, originals: Dataset, ctx: Context) -> Forms:
-        if "text_pair" in originals.column_names:
-            raise UserError("language_model: for single texts, and these rows are pairs; use eda or char_noise")
-        tagged = ctx.task.kind == "tokens"
-        forms = Forms(ctx, self.names, tagged and is_spaced(list(originals)))
-        for name in self.names:
-            if name not in forms.names:
-                raise UserError(f"language_model.names: no class '{name}'{did_you_mean(name, forms.names)}")
-        return forms
 
     def _written(self, originals: Dataset, forms: Forms, ctx: Context) -> list[Line]:
         """Lines of all classes, turn by turn; by one process."""

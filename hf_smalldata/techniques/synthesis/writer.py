@@ -25,6 +25,7 @@ from hf_smalldata.whole import whole
 
 logger = logging.getLogger(__name__)
 
+MODEL = "HuggingFaceTB/SmolLM2-135M"  # English; a larger one writes better
 CLASS = "AutoModelForCausalLM"
 BATCH_SIZE = 8  # lines to learn from
 AT_ONCE = 32  # lines to write
@@ -104,19 +105,20 @@ class Writer:
         """What is written after each prompt, up to the end of the line, in lists of `AT_ONCE`.
 
         Args:
-            prompts: end where the model goes on.
+            prompts: end where the model goes on; of one that is too long for the model the end is read.
             names: of the draws: equal names and prompts draw the same.
             top_p: of the nucleus.
             temperature: of the softmax.
             longest: tokens; a line that has not ended there is told as "".
         """
         self.model.eval()
+        room = max(self.tokenizer.model_max_length - longest, 1)
         bar = tqdm(range(0, len(prompts), AT_ONCE), desc=f"{Path(self.name).name} writes", leave=False, delay=1,
                    disable=None)  # fmt: skip
         for start in bar:
             some = slice(start, start + AT_ONCE)
             draws = Nucleus([rng_of(0, name) for name in names[some]], top_p, temperature)
-            inputs = self._padded([self.tokenizer(prompt)["input_ids"] for prompt in prompts[some]], left=True)
+            inputs = self._padded([self.tokenizer(prompt)["input_ids"][-room:] for prompt in prompts[some]], left=True)
             with torch.inference_mode():
                 tokens = self.model.generate(
                     **inputs, max_new_tokens=longest, do_sample=False, num_beams=1, logits_processor=[draws],

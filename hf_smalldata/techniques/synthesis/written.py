@@ -10,7 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from datasets import Dataset
+
 from hf_smalldata.data.spans import words
+from hf_smalldata.errors import UserError, did_you_mean
 from hf_smalldata.technique import Context
 
 _MARK = re.compile(r"\[([^\[\]()]+)\]\(([^\[\]()]+)\)")
@@ -43,6 +46,21 @@ class Forms:
         said = {label.partition("-")[2] if self.tagged else label for label in ctx.labels} - {""}
         self.names = {name: names.get(name, name.replace("_", " ")) for name in sorted(said)}
         self.types = {spoken.lower(): name for name, spoken in self.names.items()}
+
+    @classmethod
+    def of(cls, originals: Dataset, ctx: Context, names: Mapping[str, str], technique: str) -> Forms:
+        """For the real rows of a run.
+
+        Raises:
+            UserError: pairs of texts, or a name for a class that there is not.
+        """
+        if "text_pair" in originals.column_names:
+            raise UserError(f"{technique}: for single texts, and these rows are pairs; use eda or char_noise")
+        forms = cls(ctx, names, ctx.task.kind == "tokens" and is_spaced(list(originals)))
+        for name in names:
+            if name not in forms.names:
+                raise UserError(f"{technique}.names: no class '{name}'{did_you_mean(name, forms.names)}")
+        return forms
 
     def line(self, row: Row) -> Line | None:
         """A row as a line; None where its own signs could be taken for marks, or it is empty."""
