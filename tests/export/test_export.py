@@ -49,7 +49,8 @@ def lines(told) -> dict[str, dict]:
     return {line["model"]: line for line in told["models"]}
 
 
-@pytest.mark.parametrize("modality", ["text-classification", "image-classification", "audio-classification",
+@pytest.mark.parametrize("modality", ["text-classification", "image-classification",
+                                      pytest.param("audio-classification", marks=pytest.mark.slow),
                                       pytest.param("token-classification", marks=pytest.mark.slow),
                                       pytest.param("sequence-classification", marks=pytest.mark.slow)])  # fmt: skip
 def test_a_model_of_each_modality_does_the_same_in_full_precision(modality, trained, tmp_path):
@@ -88,7 +89,8 @@ def test_smaller_files_are_smaller_and_near_and_all_is_told(trained, tmp_path):
     assert onnx.TensorProto.FLOAT not in weights
 
 
-@pytest.mark.parametrize("modality", ["text-classification", "image-classification",
+@pytest.mark.parametrize("modality", ["text-classification",
+                                      pytest.param("image-classification", marks=pytest.mark.slow),
                                       pytest.param("audio-classification", marks=pytest.mark.slow)])  # fmt: skip
 def test_a_program_of_torch_and_half_weights_are_the_model_too(modality, trained, tmp_path):
     run = trained(modality)

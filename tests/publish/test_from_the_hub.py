@@ -100,6 +100,7 @@ def test_a_recipe_publishes_and_model_and_adapter_load_by_their_ids(process, fil
     assert np.ptp(values["me/whole"], axis=0).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_gated_or_private_model_without_a_token_is_one_clear_message(process, filled, hub_server, tmp_path):
     files = filled.repos["me/base"].files
     filled.repos["me/gated"] = hub_server.Repo(False, gated=True, files=files)

@@ -234,7 +234,8 @@ def test_two_frames_or_more_of_each_clip_are_hidden_in_spans_and_no_padding():
 
 
 @pytest.mark.parametrize("habits", [
-    {"apply_spec_augment": False}, {"mask_time_prob": 0.0}, {"mask_feature_prob": 0.5, "mask_feature_length": 4},
+    {"mask_time_prob": 0.0}, {"mask_feature_prob": 0.5, "mask_feature_length": 4},
+    pytest.param({"apply_spec_augment": False}, marks=pytest.mark.slow),
 ], ids=str)  # fmt: skip
 def test_whatever_a_classifiers_config_says_time_is_hidden_and_features_are_not(habits, audio, tmp_path):
     network = audio.network()
@@ -275,6 +276,7 @@ def test_clips_of_a_few_frames_are_filled_in_beside_long_ones_and_shorter_ones_l
         ContinuedPretraining().model(audio.network(), context)
 
 
+@pytest.mark.slow
 def test_a_body_that_has_told_hidden_spans_of_sound_apart_is_kept(audio):
     context = replace(audio.context(), facts={})
     before = {name: tensor.clone() for name, tensor in audio.network().named_parameters()}

@@ -84,7 +84,16 @@ def gap(model, kit) -> float:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"loss": "supcon"}, {"loss": "cosine"}, {"hardness": 1.0}, {"batch_size": 6}], ids=str
+    "options",
+    [
+        {},
+        {"loss": "supcon"},
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ({"loss": "cosine"}, {"hardness": 1.0}, {"batch_size": 6})
+        ),
+    ],
+    ids=str,
 )
 def test_classes_come_apart(options, text):
     model = text.network()

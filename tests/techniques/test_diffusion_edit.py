@@ -112,6 +112,7 @@ def test_hours_without_a_gpu_are_told_and_asked_for(edit, image, context, monkey
             technique.rows(image.rows, context)
 
 
+@pytest.mark.slow
 def test_new_words_learn_to_denoise_the_rows_and_nothing_else_changes(image_pipeline, image):
     pipe = editing.load_editor(image_pipeline, None)
     before = {name: tensor.clone() for name, tensor in pipe.unet.state_dict().items()}
@@ -162,7 +163,7 @@ def losses_of(pipe, learning: nn.Module, image, prompts: list[str]) -> list[floa
     return losses
 
 
-@pytest.mark.parametrize("way", ["textual_inversion", "lora"])
+@pytest.mark.parametrize("way", ["textual_inversion", pytest.param("lora", marks=pytest.mark.slow)])
 def test_a_concept_is_learnt_once_and_changes_what_is_drawn(edit, image, context, assets, way):
     plain = pixels_of(made_of(edit(per_row=1).rows(image.rows, context)))
     technique = edit(per_row=1, concept=way, concept_steps=3, concept_learning_rate=0.1)

@@ -136,7 +136,8 @@ def test_losses_and_final_weights_equal_those_without(modality, techniques, wher
 
 
 @pytest.mark.parametrize("technique", [Coral(), Mmd(), Mcc(), Dann(), Cdan()], ids=lambda each: each.name)
-@pytest.mark.parametrize("modality", ["text-classification", "image-classification", "audio-classification"])
+@pytest.mark.parametrize("modality", ["text-classification", *(pytest.param(name, marks=pytest.mark.slow) for name in
+                                      ("image-classification", "audio-classification"))])  # fmt: skip
 def test_unlabelled_rows_are_cached_as_labelled_ones_are(modality, technique, kits, monkeypatch, tmp_path):
     equal_with_and_without(kits[modality], [Freeze(blocks=1), technique], "above 1 block", monkeypatch, tmp_path)
 
