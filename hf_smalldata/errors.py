@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 
 
@@ -46,6 +46,17 @@ def listed(items: Sequence[object], most: int = 20) -> str:
     """`a, b, c and 4 more`: items by name, never more than `most` of them."""
     shown = ", ".join(str(item) for item in items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
+
+
+def spoken(facts: Mapping[str, object], most: int = 20) -> str:
+    """`penalty 0.3, cv loss 0.197`: named values as a log tells them, numbers to three digits, dicts in brackets."""
+    return listed([f"{name.replace('_', ' ')} {_value(value)}" for name, value in facts.items()], most)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"({spoken(value)})"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def require(module: str, extra: str) -> ModuleType:

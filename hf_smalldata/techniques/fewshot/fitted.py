@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from hf_smalldata.data.made import Kin
+from hf_smalldata.errors import spoken
 from hf_smalldata.nn.features import Readout, Run, readout
 from hf_smalldata.nn.linear_heads import Head
 from hf_smalldata.technique import Context
@@ -38,5 +39,5 @@ def fit_head(
     head = solve(z, targets, Kin.of(ctx.train))
     out.fill(head.weight, head.bias)
     ctx.facts[technique] = head.facts
-    logger.info("%s: %s", technique, head.facts)
+    logger.info("%s: %s", technique, spoken(head.facts))
     return model

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from hf_smalldata.errors import UserError
+from hf_smalldata.errors import UserError, spoken
 from hf_smalldata.nn.prototype_heads import Metric, prototypes
 from hf_smalldata.technique import ALL_TASKS, Context, Technique
 from hf_smalldata.techniques.fewshot.rows import features_of
@@ -50,5 +50,5 @@ class Prototypes(Technique):
         head = prototypes(z, targets, self.metric)
         out.fill(head.weight, head.bias)
         ctx.facts[self.name] = head.facts
-        logger.info("prototypes: %s", head.facts)
+        logger.info("prototypes: %s", spoken(head.facts))
         return model

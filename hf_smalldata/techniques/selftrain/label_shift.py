@@ -17,7 +17,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from hf_smalldata.data.domains import at_most, with_labels
-from hf_smalldata.errors import UserError
+from hf_smalldata.errors import UserError, spoken
 from hf_smalldata.nn.heads import shift_logits
 from hf_smalldata.nn.losses import probabilities
 from hf_smalldata.technique import Context, Need
@@ -80,5 +80,5 @@ class LabelShift(KnownShares):
         told = "as often as it was told" if self.shares else "alike often"
         disclosed = f"moved its answers so that on {len(said)} rows without labels it says each class {told} ({shown})"
         ctx.facts[self.name] = {**facts, "disclosed": disclosed}
-        logger.info("label_shift: %s", facts)
+        logger.info("label_shift: %s", spoken(facts))
         return model
