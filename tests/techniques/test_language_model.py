@@ -112,7 +112,7 @@ def test_a_text_that_does_not_end_is_none(speaker):
 
 def test_of_a_prompt_that_is_too_long_the_end_is_read(speaker):
     writer = Writer(ModelSpec(name=speaker))
-    room = writer.tokenizer.model_max_length - 20
+    room = writer.model.config.max_position_embeddings - 20
     long = "food: rice and soup\n" * 400 + "food:"
     end = writer.tokenizer(long)["input_ids"][-room:]
     assert len(end) == room > 20

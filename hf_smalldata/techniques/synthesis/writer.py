@@ -112,7 +112,8 @@ class Writer:
             longest: tokens; a line that has not ended there is told as "".
         """
         self.model.eval()
-        room = max(self.tokenizer.model_max_length - longest, 1)
+        places = getattr(self.model.config, "max_position_embeddings", None)  # None: as many as it is given
+        room = 0 if places is None else max(places - longest, 1)
         bar = tqdm(range(0, len(prompts), AT_ONCE), desc=f"{Path(self.name).name} writes", leave=False, delay=1,
                    disable=None)  # fmt: skip
         for start in bar:
