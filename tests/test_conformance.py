@@ -72,6 +72,11 @@ each_training = pytest.mark.parametrize(
     ("name", "task"),
     [pytest.param(*pair, id=" ".join(pair), marks=() if shortly(*pair) else pytest.mark.slow) for pair in PAIRS],
 )
+each_model = pytest.mark.parametrize(
+    ("name", "task"),
+    [pytest.param(*pair, id=" ".join(pair), marks=() if shortly(*pair) else pytest.mark.slow)
+     for pair in having("model")],
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -253,7 +258,7 @@ def test_evaluation_is_untouched_by_hooks_of_training(name, task, kits, tmp_path
     np.testing.assert_array_equal(evaluate[0][1], evaluate[1][1])
 
 
-@pytest.mark.parametrize(("name", "task"), having("model"))
+@each_model
 def test_a_model_hook_leaves_a_head_that_learns_and_the_outputs_that_a_task_needs(name, task, kits):
     kit, technique = kits[task], get_technique(name)()
     network = technique.model(kit.network(), context_for(technique, kit))

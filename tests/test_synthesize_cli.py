@@ -178,7 +178,10 @@ def test_what_is_refused_before_anything_was_made_leaves_nothing_behind(synthesi
 def test_recipes_without_a_generator_and_folders_of_others_are_refused(synthesize, tmp_path):
     code, _, said = synthesize("text-classification", "eda", "--out", tmp_path / "made")
     assert code == 2
-    assert "expected one that makes new rows, found eda; those for text-classification: language_model, noise" in said
+    assert (
+        "expected one that makes new rows, found eda; those for text-classification: language_model, text_vae, noise"
+        in said
+    )
     (tmp_path / "made").mkdir()
     code, _, said = synthesize("text-classification", "language_model", "--out", tmp_path / "made")
     assert code == 2

@@ -21,7 +21,7 @@ from hf_smalldata.recipe import Recipe
 
 MANY = int(os.environ.get("HF_SMALLDATA_FUZZ", "0"))
 many = settings(
-    max_examples=MANY or 60, derandomize=not MANY, database=None, deadline=None,
+    max_examples=MANY or 40, derandomize=not MANY, database=None, deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
 

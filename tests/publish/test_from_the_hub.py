@@ -83,6 +83,7 @@ def filled(hub_server, tmp_path, topics):
         yield hub
 
 
+@pytest.mark.slow
 def test_a_recipe_publishes_and_model_and_adapter_load_by_their_ids(process, filled, hub_server, tmp_path):
     done = process(filled, TRAIN, token=hub_server.TOKEN)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -88,6 +88,7 @@ def test_drawing_is_that_of_the_pipeline_of_diffusers():
     np.testing.assert_allclose((found / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy(), expected, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_rows_that_it_makes_have_the_colour_of_their_class(image, assets, tmp_path):
     technique = DiffusionScratch(side=16, steps=120, channels=8, batch_size=12, learning_rate=6e-3, sampling_steps=6,
                                  keep=ALL)  # fmt: skip

@@ -105,6 +105,7 @@ def test_beside_what_is_moved_a_spectrogram_is_silent_and_an_image_grey(channels
     assert set(torch.unique(seen).tolist()) == {empty, 0.5}
 
 
+@pytest.mark.slow
 def test_rows_that_it_makes_have_the_colour_of_their_class(image, assets, tmp_path):
     technique = Gan(side=16, steps=120, channels=8, batch_size=12, learning_rate=3e-3, augment=["translation"],
                     least_diversity=0, keep=ALL)  # fmt: skip

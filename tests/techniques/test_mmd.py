@@ -40,6 +40,6 @@ def test_rows_that_are_all_equal_have_a_gradient():
     assert torch.isfinite(x.grad).all()
 
 
-@pytest.mark.parametrize(("seeds", "least"), [(3, 2), pytest.param(20, 15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seeds", "least"), [(1, 1), pytest.param(20, 15, marks=pytest.mark.slow)])
 def test_turned_moons_are_told_apart_better_with_most_seeds(turned_moons, seeds, least):
     assert turned_moons(Mmd(weight=10.0), seeds) >= least

@@ -13,7 +13,7 @@ from datasets import Dataset
 from hf_smalldata.data.made import rng_of
 from hf_smalldata.errors import UserError
 from hf_smalldata.techniques.fewshot.rows import pretrained_features
-from hf_smalldata.techniques.synthesis import text_vae
+from hf_smalldata.techniques.synthesis import feature_vae, text_vae
 from hf_smalldata.techniques.synthesis.feature_vae import CODE, Space
 from hf_smalldata.techniques.synthesis.keep import Keep, directions
 from hf_smalldata.techniques.synthesis.text_vae import TextVae, nearest
@@ -45,6 +45,7 @@ def assets(tmp_path, monkeypatch, causal):
     monkeypatch.setattr(text_vae, "MODEL", causal)
     monkeypatch.setattr(text_vae, "Writer", Echo)
     monkeypatch.setattr(Echo, "asked", [])
+    monkeypatch.setattr(feature_vae, "STEPS", 80)
 
 
 @pytest.fixture
