@@ -2,7 +2,8 @@
 
 Helps where labels are of one domain and the model serves in another (photos and sketches, one scanner and the next),
 with a pretrained network that knows both: features of a domain lie about a mean of its own, and in clumps of their own.
-Costs a pass over the rows and no training. Hurts where classes are not as frequent in the other domain as it is told.
+Costs a pass over the rows and no training. Hurts where classes are not as frequent in the other domain as it is told,
+and may where the network tells the classes of that domain badly apart.
 """
 
 from __future__ import annotations
