@@ -192,6 +192,25 @@ def test_operations_are_told_of_all_epochs(text, monkeypatch):
     assert found[1] == pytest.approx(2 * found[0], rel=0.1)
 
 
+def test_operations_are_counted_on_one_part_of_a_batch(text, monkeypatch):
+    """States of a whole batch together took three times the memory of all else."""
+    monkeypatch.setattr(contrastive, "SHORT_S", 0.0)
+    found = []
+    for most in (1024, 24):
+        monkeypatch.setattr(contrastive, "MOST_TOKENS", most)
+        context = text.context()
+        model = text.network()
+        sizes = []
+        model.register_forward_pre_hook(
+            lambda _, args, given, sizes=sizes: sizes.append(len(given["input_ids"])), with_kwargs=True
+        )
+        Contrastive(epochs=2, stop_below=0).model(model, context)
+        found.append((context.facts["contrastive"]["model_flops"], sizes[-1]))  # counted in the last pass
+    (more, some_rows), (less, few_rows) = found
+    assert few_rows < some_rows < len(text.context().train)
+    assert less == pytest.approx(more, rel=0.25)  # both tell of the whole
+
+
 def test_a_short_learning_is_not_slowed_by_counting(text):
     context = text.context()
     Contrastive(epochs=1).model(text.network(), context)
