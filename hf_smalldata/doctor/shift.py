@@ -6,6 +6,7 @@ other words stand in them and whether other classes are frequent call for differ
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +32,7 @@ FEWEST = 10  # rows of a domain
 APART, NEAR = 0.9, 0.6  # AUC of a classifier of domains: above the one they are far apart, below the other hardly
 OTHER_PRIOR = 0.1  # total variation of class shares that is worth a word
 WORDS = 8  # shown of each domain
+WORD = re.compile(r"\w+(?:['’]\w+)*")  # 'phone.' and 'phone' are one, as is "don't"
 ONE_CLASS = {
     "source": "it teaches no class; add rows of the others, or name another data.label_column",
     "target": "one constant answer is right there, so that it judges no model, and alignment would press all classes "
@@ -234,7 +236,7 @@ def _variation(prior: Mapping[str, Mapping[str, float]]) -> float:
 
 def _words(one: Dataset, two: Dataset) -> tuple[float, dict[str, list[str]]]:
     """Share of the target's words that the source never uses, and the words that tell most of each domain."""
-    counts = [Counter(word for text in rows["text"][:] for word in text.lower().split()) for rows in (one, two)]
+    counts = [Counter(word for text in rows["text"][:] for word in WORD.findall(text.lower())) for rows in (one, two)]
     total = [sum(each.values()) for each in counts]
     unknown = sum(count for word, count in counts[1].items() if word not in counts[0]) / max(1, total[1])
     odds = {

@@ -81,6 +81,12 @@ def test_other_words_call_for_pretraining_and_alike_classes_for_coral():
     assert any("adapted_head first" in said for said in found.advice)
 
 
+def test_a_sign_beside_a_word_makes_no_other_word():
+    one = Dataset.from_dict({"text": ["a phone, and it doesn't ring", "phone"] * 6, "label": [0, 1] * 6})
+    two = Dataset.from_dict({"text": ["Phone! It doesn't ring.", "(and a phone)"] * 6, "label": [0, 1] * 6})
+    assert shift(one, two, ["neg", "pos"]).unknown_words == 0
+
+
 def test_other_class_shares_speak_against_alignment_counted_or_estimated():
     one, two = reviews(BOOKS, 80, 0.5), reviews(BOOKS, 80, 0.9, seed=1)
     counted = shift(one, two, ["neg", "pos"])
