@@ -25,7 +25,7 @@ from hf_smalldata.data.load import Splits
 from hf_smalldata.errors import UserError
 from hf_smalldata.evaluation.arrays import ragged, stacked
 from hf_smalldata.evaluation.metrics import score
-from hf_smalldata.kept import Kept
+from hf_smalldata.kept import EMBEDDED_BYTES, Kept
 from hf_smalldata.memory import keep_few_kernels, peak_bytes, peak_gpu_bytes, reset_peak
 from hf_smalldata.nn.heads import scale_logits
 from hf_smalldata.nn.losses import probabilities
@@ -37,7 +37,7 @@ from hf_smalldata.technique import Context, Predictor, using
 from hf_smalldata.training.arguments import learning_rate_of, training_arguments
 from hf_smalldata.training.batching import EncodedRows, collator, to_device
 from hf_smalldata.training.compact_embedding import compact_embedding
-from hf_smalldata.training.predict import predict_logits
+from hf_smalldata.training.predict import embedded_once, predict_logits
 from hf_smalldata.training.prefix_cache import NOTHING_FROZEN, inputs_change, prefix_cache
 from hf_smalldata.training.selection import CRITERIA, LAST, best_of, rows_that_tell, selects
 from hf_smalldata.training.tracking import Tracking, tracked
@@ -60,7 +60,7 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Fitting:
-    """All that the seeds of a recipe share; `kept` may serve other recipes on the same rows and model too."""
+    """All that the seeds of a recipe share; what is kept may serve other recipes on the same rows and model too."""
 
     recipe: Recipe
     task: Task
@@ -69,6 +69,7 @@ class Fitting:
     work: Path
     resume: bool = False
     kept: Kept = field(default_factory=Kept)
+    embedded: Kept = field(default_factory=partial(Kept, EMBEDDED_BYTES))  # also of rows without lasting ids
     tracking: Tracking | None = None
 
     @classmethod
@@ -214,8 +215,9 @@ class Fitting:
         collate = collator(self.task, self.processor, self.width, self.data.problem_type)
         batch_size = int(self.recipe.train["per_device_eval_batch_size"])
         alone = PartialState().num_processes == 1  # several share the batches out: each would compute all states
+        run = embedded_once(model, encoded, collate, self.embedded) if alone and self._still else None
         with prefix_cache(model, [encoded], collate, self.work, self.kept) if alone else nullcontext():
-            logits = predict_logits(model, encoded, collate, batch_size)
+            logits = predict_logits(model, encoded, collate, batch_size, run)
         if not all(np.isfinite(each).all() for each in logits):
             raise UserError("training diverged: the model's output is not a number; lower train.learning_rate")
         return self.task.merge(self._probabilities(logits), windows, rows)
@@ -225,7 +227,7 @@ class Fitting:
         recipe, data = self.recipe, self.data
         unlabelled = rest(data.train, drawn) if recipe.data.unlabelled == REST else data.unlabelled
         return Context(self.task, recipe.model, self.processor, drawn, unlabelled, data.labels, data.problem_type, seed,
-                       work, self._fit_others(seed), data.source, data.source_labels, kept=self.kept)  # fmt: skip
+                       work, self._fit_others(seed), data.source, data.source_labels, kept=self.embedded)  # fmt: skip
 
     def _probabilities(self, logits: Predictions) -> Predictions:
         problem = self.data.problem_type
@@ -246,6 +248,11 @@ class Fitting:
     def width(self) -> int:
         """Outputs of the model: C, or 1 for regression."""
         return max(len(self.data.labels), 1)
+
+    @property
+    def _still(self) -> bool:
+        """Whether no step is trained: all seeds may then have one body."""
+        return bool(self.recipe.train["num_train_epochs"] == 0 and self.recipe.train.get("max_steps", -1) <= 0)
 
     @property
     def weights_of(self) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hf_smalldata.tasks.task import Features, Task
 
 CAP_BYTES = 2 * 1024**3
+EMBEDDED_BYTES = 2**28  # 170,000 embeddings of a base model
 
 
 @dataclass
@@ -61,6 +62,14 @@ def fingerprint(model: nn.Module) -> bytes:
     """Digest of all that does not learn: names, shapes and values of frozen parameters and of buffers."""
     frozen = {name: tensor for name, tensor in model.named_parameters() if not tensor.requires_grad}
     return digest({**frozen, **dict(model.named_buffers())}, str(type(model)))
+
+
+def fingerprint_below(layer: nn.Module, model: nn.Module) -> str:
+    """What decides the input of a layer of a network in evaluation mode: all its parts and weights but that layer's."""
+    own = {id(tensor) for tensor in (*layer.parameters(), *layer.buffers())}
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    others = {name: tensor for name, tensor in tensors.items() if id(tensor) not in own}
+    return digest(others, repr(model), repr(getattr(model, "config", None))).hex()
 
 
 def digest(tensors: Mapping[str, Tensor], *words: str) -> bytes:

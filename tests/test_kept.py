@@ -14,6 +14,7 @@ from hf_smalldata.fitting import Fitting
 from hf_smalldata.kept import Kept, fingerprint
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.techniques.fewshot import rows
+from hf_smalldata.techniques.fewshot.logistic_head import LogisticHead
 from hf_smalldata.techniques.transfer.freeze import Freeze
 from hf_smalldata.training.batching import EncodedRows, collator
 from hf_smalldata.training.prefix_cache import prefix_cache
@@ -95,6 +96,33 @@ def test_a_frozen_network_embeds_the_same_rows_once_and_gives_the_same_bits(moda
     moved, anew = features(network, kept)
     assert anew == batches
     assert not torch.equal(moved, alone)
+
+
+@pytest.mark.parametrize("modality", ["text-classification", "image-classification"])
+def test_a_network_that_takes_no_step_reads_rows_once_whatever_head_it_has(modality, kits, tmp_path, monkeypatch):
+    kit, embedded, ran = kits[modality], Kept(), []
+    recipe = Recipe.parse({
+        "task": kit.task.name, "data": {"name": "rows"}, "model": {"name": str(kit.folder)},
+        "techniques": [LogisticHead()], "train": {"num_train_epochs": 0},
+    })  # fmt: skip
+    fitting = Fitting(recipe, kit.task, kit.processor, Splits(kit.rows, None, kit.rows, kit.labels, PROBLEM), tmp_path)
+    some = kit.rows.select(range(0, len(kit.rows), 2))  # another head
+    models = [fitting.learn(drawn, 0).model for drawn in (kit.rows, some)]
+    alone = [replace(fitting, embedded=Kept(0)).predict(model, kit.rows) for model in models]
+    for model in models:
+        model.register_forward_hook(lambda _, given, found: ran.append(len(found.logits)))
+    first = replace(fitting, embedded=embedded).predict(models[0], kit.rows)
+    passed = sum(ran)
+    ran.clear()
+    second = replace(fitting, embedded=embedded).predict(models[1], kit.rows)
+    assert passed - sum(ran) == len(kit.rows)  # less those few rows that find the head
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal([first, second], alone)
+    with torch.no_grad():
+        next(models[1].parameters()).mul_(1.5)
+    ran.clear()
+    assert not np.array_equal(replace(fitting, embedded=embedded).predict(models[1], kit.rows), second)
+    assert sum(ran) == passed
 
 
 def test_rows_are_encoded_once(kits):

@@ -56,7 +56,7 @@ def readout(model: nn.Module, run: Run) -> Readout:
     Raises:
         UserError: the network does not end in a linear layer.
     """
-    ran = _linear_layers(model, run)
+    ran = linear_layers(model, run)
     if not ran or ran[-1].bias is None:
         raise UserError(f"{type(model).__name__} does not end in a linear layer with a bias, so no head fits in")
     *before, last = ran
@@ -131,7 +131,7 @@ def captured(*layers: nn.Module) -> Iterator[dict[nn.Module, Tensor]]:
             handle.remove()
 
 
-def _linear_layers(model: nn.Module, run: Run) -> list[nn.Linear]:
+def linear_layers(model: nn.Module, run: Run) -> list[nn.Linear]:
     """Linear layers of the head in the order in which they ran."""
     inside = {id(part) for name in head_names(model) for part in model.get_submodule(name).modules()}
     layers = [module for module in model.modules() if isinstance(module, nn.Linear) and id(module) in inside]

@@ -25,7 +25,7 @@ from hf_smalldata.data.sample import draw_for, split_validation
 from hf_smalldata.evaluation.intervals import Array
 from hf_smalldata.evaluation.summary import predictions_table
 from hf_smalldata.fitting import Fitting
-from hf_smalldata.kept import CAP_BYTES, Kept
+from hf_smalldata.kept import CAP_BYTES, EMBEDDED_BYTES, Kept
 from hf_smalldata.outcome import Baselines, Outcome, baselines_of, test_rows, write_part
 from hf_smalldata.pipeline import check_processes, check_rows, load_and_examine, read_rows
 from hf_smalldata.recipe import Recipe
@@ -61,6 +61,7 @@ class Workbench:
     _loaded: dict[str, Splits] = field(default_factory=dict)
     _cut: dict[tuple[str, int], list[Splits]] = field(default_factory=dict)
     _kept: dict[str, tuple[Any, Kept]] = field(default_factory=dict)
+    _embedded: Kept = field(default_factory=partial(Kept, EMBEDDED_BYTES))
     _baselines: dict[tuple[str, ...], Baselines] = field(default_factory=dict)
     _averages: dict[Cell, Average] = field(default_factory=dict)
 
@@ -84,6 +85,7 @@ class Workbench:
                 data,
                 work,
                 kept=kept,
+                embedded=self._embedded,
                 tracking=Tracking(self.output.name, str(cell), self.output / "tracker"),
             )
             others = self._others(fitting, rows, cell.seed)

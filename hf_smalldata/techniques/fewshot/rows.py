@@ -15,7 +15,7 @@ from datasets import Dataset
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from hf_smalldata.kept import digest
+from hf_smalldata.kept import digest, fingerprint_below
 from hf_smalldata.nn.features import Readout, Run, embeddings, readout
 from hf_smalldata.tasks.task import Batch
 from hf_smalldata.tasks.windows import mean_by_row
@@ -54,7 +54,7 @@ def features_of(
     device = next(model.parameters()).device
     out = read(model, lambda network: network(**inputs_of(encoded, [0], ctx, device)))
     order = by_length(encoded, BATCH_SIZE)
-    network = below(out.layer, model) if ctx.kept.cap_bytes else ""
+    network = fingerprint_below(out.layer, model) if ctx.kept.cap_bytes else ""
 
     def embed(inputs: Batch) -> Tensor:
         return embeddings(model, [inputs], out).cpu()
@@ -69,14 +69,6 @@ def features_of(
     if windows is not given:
         found = torch.from_numpy(mean_by_row(found.numpy(), windows["id"][:], given["id"][:]))
     return found, out
-
-
-def below(layer: nn.Module, model: nn.Module) -> str:
-    """What decides the input of a layer of a network in evaluation mode: all its parts and weights but that layer's."""
-    own = {id(tensor) for tensor in (*layer.parameters(), *layer.buffers())}
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    others = {name: tensor for name, tensor in tensors.items() if id(tensor) not in own}
-    return digest(others, repr(model), repr(getattr(model, "config", None))).hex()
 
 
 class Embed(Protocol):
