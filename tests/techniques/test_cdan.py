@@ -48,8 +48,8 @@ def test_rows_without_one_class_are_refused(text):
         Cdan().model(text.network(), replace(text.context(), problem_type="regression"))
 
 
-# A duel ends in other weights on another CPU: of 20 seeds 18 and 20 were better on two of them. By luck alone 16 are once
-# in 170 times.
+# A duel ends in other weights on another CPU: of 20 seeds 18 and 20 were better on two of them; 16 by luck alone come
+# once in 170 times.
 @pytest.mark.parametrize(("seeds", "least"), [(1, 1), pytest.param(20, 16, marks=pytest.mark.slow)])
 def test_turned_moons_are_told_apart_better_with_most_seeds(turned_moons, seeds, least):
     assert turned_moons(Cdan(hidden=32, learning_rate=1e-2), seeds) >= least
