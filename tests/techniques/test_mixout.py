@@ -74,6 +74,14 @@ def test_of_adapters_those_that_learn_are_mixed(text):
     assert all("lora_" in name for name in names)
 
 
+def test_a_weight_that_is_made_of_others_is_left_alone(audio):
+    network = audio.network()
+    _, names = mixed(network)
+    assert names
+    assert not any("pos_conv_embed" in name for name in names)
+    network.train()(**audio.batch())
+
+
 def test_it_says_where_nothing_in_the_body_learns(text, caplog):
     mixed(Freeze().model(text.network(), text.context()))
     assert "mixout: had no effect" in caplog.text

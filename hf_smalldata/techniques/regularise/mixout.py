@@ -36,7 +36,8 @@ def mixout(weights: Tensor, start: Tensor, p: float) -> Tensor:
 class Mixout(Technique):
     """Mix the weight matrices of the body's linear and convolutional layers with those that training starts from.
 
-    The head is new and has no others to mix with; biases, norms and embeddings stay out, as in the authors' code. They
+    The head is new and has no others to mix with; biases, norms and embeddings stay out, as in the authors' code, and
+    weights that are made of others, such as those of wav2vec 2.0's positions. They
     also set dropout to 0, in whose place it stands: put `dropout: {hidden: 0, attention: 0}` beside it. Evaluation and
     the saved model have the learnt weights; a resumed training mixes with the same start.
     """
@@ -64,7 +65,7 @@ class Mixing(TrainerCallback):
         model: nn.Module = kwargs["model"]
         head = {module for name in head_names(model) for module in model.get_submodule(name).modules()}
         layers = [module for module in model.modules() if isinstance(module, LAYERS) and module not in head]
-        learning = [layer for layer in layers if layer.weight.requires_grad]
+        learning = [layer for layer in layers if "weight" in layer._parameters and layer.weight.requires_grad]
         if not learning:
             logger.warning("mixout: had no effect, no layer in the body of %s learns", type(model).__name__)
         for layer in learning:
