@@ -29,13 +29,14 @@ FEW = 8  # labels a class of the target, where some are given
 BODY: dict[str, list[Any]] = {"text": ["pooling"], "image": [], "audio": []}
 CLOSED = ["contrastive", "logistic_head"]  # few labels are best learnt so
 # Rows or ways of which no network is trained by steps
-UNTRAINED = ("few", "frozen", "propagation", "frozen_shares", "adapted_head", "adapted_both")
+UNTRAINED = ("few", "frozen", "propagation", "frozen_shares", "frozen_pseudo", "adapted_head", "adapted_both")
 WAYS: dict[str, tuple[str, list[Any]]] = {  # rows that are learnt from, techniques
     "source_only": ("source", []),
     "statistics": ("source", []),  # adapted to the test rows, as `predict --adapt` does
     "tent": ("source", []),
     "frozen": ("source", ["logistic_head"]),  # above the pretrained network as it is
     "frozen_shares": ("source", ["logistic_head", "label_shift"]),  # all classes alike frequent, as they are here
+    "frozen_pseudo": ("source", ["logistic_head", {"pseudo_labels": {"rounds": 2, "confidence": 0.7}}]),
     "shares": ("source", ["label_shift"]),
     "propagation": ("source", ["logistic_head", "label_propagation"]),
     "adapted_head": ("source", ["adapted_head"]),
