@@ -198,9 +198,9 @@ def save_and_prove(
     """Save, and prove by a fresh process on rows of `rows_to_prove`; the largest difference by folder."""
     logger.info("saving, and loading it in a fresh process")
     task, processor, labels = fitting.task, fitting.processor, fitting.data.labels
-    trusts = fitting.recipe.model.trust_remote_code
+    trusts, tolerance = fitting.recipe.model.trust_remote_code, bundle.tolerance_of(model)
     return {
-        str(made.relative_to(folder)): bundle.prove(made, task, processor, rows, expected, labels, trusts)
+        str(made.relative_to(folder)): bundle.prove(made, task, processor, rows, expected, labels, trusts, tolerance)
         for made in bundle.save(model, processor, folder)
     }
 

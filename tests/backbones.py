@@ -175,6 +175,11 @@ class Trial(NamedTuple):
     folders: list[Path]  # as saved
     expected: np.ndarray[Any, Any]  # (N, C)
 
+    @property
+    def tolerance(self) -> float:
+        """What `difference` may be."""
+        return bundle.MERGED_TOLERANCE if self.adapters else bundle.TOLERANCE
+
     def difference(self) -> float:
         """Of a stock pipeline on the saved folder to the trained model: the largest, of all probabilities."""
         task, rows, labels = self.fitting.task, self.fitting.data.train, self.fitting.data.labels

@@ -79,7 +79,7 @@ def statistics(model: nn.Module) -> set[str]:
 
 def check_reload(trial) -> None:
     assert trial.expected.std(0).max() > 1e-3, "the rows are not told apart, so nothing was tested"
-    assert trial.difference() <= bundle.TOLERANCE
+    assert trial.difference() <= trial.tolerance
 
 
 @backbones_of(OF_EACH_KIND)
@@ -96,7 +96,7 @@ def test_adapters_move_and_of_the_rest_only_the_head_and_both_folders_reload(tri
     check_reload(trial)
     fitting = trial.fitting
     bundle.prove(trial.folders[1], fitting.task, fitting.processor, fitting.data.train, trial.expected,
-                 fitting.data.labels)  # fmt: skip
+                 fitting.data.labels, tolerance=trial.tolerance)  # fmt: skip
     assert trial.adapters
     assert all(largest > 0 for largest in trial.adapters.values())
     heads = tuple(head_names(trial.before))

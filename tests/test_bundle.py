@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import ResNetConfig, pipeline
 
 from hf_smalldata import bundle
-from hf_smalldata.bundle import ReloadError, prove, save
+from hf_smalldata.bundle import ReloadError, prove, save, tolerance_of
 from hf_smalldata.pipeline import train
 from hf_smalldata.recipe import Recipe
 from hf_smalldata.techniques.peft.lora import Lora
@@ -97,6 +97,12 @@ def test_both_folders_of_an_adapter_are_proven(modality, kits, tmp_path):
     network, expected = trained(kit, Lora(dropout=0.0).model(kit.network(), kit.context()))
     for made in save(network, kit.processor, tmp_path):
         assert prove(made, kit.task, kit.processor, inputs(kit), expected, kit.labels) < 1e-5
+
+
+def test_adapters_in_the_weights_may_round_otherwise(text):
+    plain, adapted = text.network(), Lora().model(text.network(), text.context())
+    assert tolerance_of(plain) == 1e-4
+    assert tolerance_of(adapted) == 1e-3
 
 
 def test_a_tampered_adapter_is_found(text, tmp_path):

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 import transformers
 
-from hf_smalldata.bundle import TOLERANCE
 from hf_smalldata.errors import UserError
 from hf_smalldata.nn.blocks import blocks
 
@@ -58,7 +57,7 @@ def row(backbone: Backbone, folder: Path, rows: dict[str, Any]) -> list[str]:
                 cells.append(str(error))
                 continue
             difference = trial.difference()
-        cells.append("ok" if difference <= TOLERANCE else "reloads to other answers")
+        cells.append("ok" if difference <= trial.tolerance else "reloads to other answers")
         largest = max(largest, difference)
         cached = cached or trial.facts["prefix_cache"].startswith("on")
     found = blocks(trial.before)
