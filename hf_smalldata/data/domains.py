@@ -188,6 +188,8 @@ def _labelled(
 ) -> tuple[Dataset, tuple[str, ...], list[str]]:
     """Rows of other domains: columns id, domain, input and label; class names where they are not the target's."""
     parts, warnings, problems, own = list[Dataset](), list[str](), list[str](), list[str]()
+    renames = {} if spec.source_labels == "own" else spec.source_labels
+    seen = dict[str, None]()
     if spec.source_labels == "own" and splits.problem_type != "single_label_classification":
         raise UserError("data.source_labels: own labels are for rows of one class each; train on the source alone, and "
                         "give that Run's folder as model.name")  # fmt: skip
@@ -200,9 +202,8 @@ def _labelled(
         warnings += [f"source: {warning}" for warning in found.warnings]
         if spec.source_labels == "own":
             own += [name for name in found.labels if name not in own]
-            wanted, renames = tuple(own), dict[str, str | None]()
-        else:
-            wanted, renames = splits.labels, spec.source_labels
+        wanted = tuple(own) if spec.source_labels == "own" else splits.labels
+        seen |= dict.fromkeys(found.labels)
         place, wrong = _places(found.labels, wanted, renames, source)
         problems += wrong
         if wrong:
@@ -223,6 +224,7 @@ def _labelled(
         ids = [f"source/{domain}/{row_id}" for row_id in rows["id"][:]]
         gone = [name for name in ("id", "group") if name in rows.column_names]
         parts.append(_with_domain(rows.remove_columns(gone), ids, names))
+    problems = [_no_label(name, list(seen)) for name in renames if name not in seen] + list(dict.fromkeys(problems))
     if problems:
         raise Problems("data.source", problems)
     return concatenate_datasets(parts), tuple(own), warnings
@@ -246,6 +248,13 @@ def _places(
             "such as {pos: positive, neutral: null}, or own for source_then_target"
         )
     return [wanted.index(name) if name in wanted else None for name in called], problems
+
+
+def _no_label(name: str, found: Sequence[str]) -> str:
+    """That a label to be renamed is one of no source; to YAML `{pos:positive}` is such a name."""
+    before, colon, after = name.partition(":")
+    hint = f"; a pair is written with a space, '{before}: {after}'" if colon else did_you_mean(name, found)
+    return f"source_labels: '{name}' is no label of any source{hint}"
 
 
 def named(sources: str | Sequence[str]) -> list[tuple[str, str]]:

@@ -155,6 +155,10 @@ def test_labels_that_do_not_match_are_refused_with_both_lists(target, write):
         read(**target, source=other)
     with pytest.raises(UserError, match="'negativ' is no label of the target; did you mean 'neg'"):
         read(**target, source=other, source_labels={"negative": "negativ"})
+    with pytest.raises(UserError, match=r"'negativ' is no label of any source; did you mean 'negative'"):
+        read(**target, source=other, source_labels={"negative": "neg", "negativ": "neg"})
+    with pytest.raises(UserError, match=r"'negative:neg' is no label of any source; a pair is written with a space"):
+        read(**target, source=other, source_labels={"negative:neg": None})
 
 
 def test_a_source_may_have_labels_of_its_own(target, write):
