@@ -6,7 +6,8 @@
 FOLDER holds train.jsonl and test.jsonl with `text`, `label` and `domain` (texts), or a folder of class folders for each
 domain (images), half of whose files are then test rows, or manifest.csv with `path`, `label`, `split` and `speaker`
 (sounds), where a speaker is a domain. For a pair S:T the source's training rows have labels, the
-target's have none, and the target's test rows judge: they are never among the unlabelled ones. --tune trains plainly on
+target's have none, and the target's test rows judge: they are never among the unlabelled ones. S may be several
+domains, as in amazon+imdb:yelp. --tune trains plainly on
 the source with each learning rate and number of epochs, and judges by a fifth of the source's rows, held out: no target
 label chooses anything. Each measurement runs in a process of its own and is appended to --results as one line, so that
 a run that was cut off goes on; --report prints the table of what is there, differences paired by pair and seed.
@@ -55,6 +56,7 @@ WAYS: dict[str, tuple[str, list[Any]]] = {  # rows that are learnt from, techniq
     "joint": ("both", ["joint"]),
     "joint_adapted": ("both", ["joint", "adapted_head"]),  # and then a last layer for the target
     "source_then_target": ("both", ["source_then_target"]),
+    "domain_adapters": ("both", [{"domain_adapters": {"epochs": 4}}]),
     "upper_bound": ("all", []),
 }
 
@@ -63,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--model", default="bundled/minilm-l6")
-    parser.add_argument("--pairs", nargs="+", help="source:target; default: all")
+    parser.add_argument("--pairs", nargs="+", help="source:target or source+source:target; default: all of one source")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--learning-rate", type=float, default=5e-5)
@@ -148,15 +150,16 @@ def measure(given: argparse.Namespace, pair: str, seed: int, way: str, learning_
     transformers.logging.set_verbosity_error()
     keep_freed()
     rows, techniques = ("source", []) if way == "tune" else WAYS[way]
-    source, target = pair.split(":")
+    first, target = pair.split(":")
+    sources = first.split("+")
     kind = kind_of(given.data)
     with tempfile.TemporaryDirectory() as place:
-        files = {"text": texts, "image": images, "audio": sounds}[kind](given.data, source, target, Path(place))
+        files = {"text": texts, "image": images, "audio": sounds}[kind](given.data, sources, target, Path(place))
         data = {"train": files["source"], "test": files["test"], "unlabelled": files["unlabelled"]}
         if rows != "source":
             data |= {"train": files["target"], **({} if rows == "all" else {"labels_per_class": FEW})}
         if rows == "both":
-            data["source"] = files["source"]
+            data["source"] = [files[source] for source in sources]
         if way == "tune":
             data["validation_fraction"] = 0.2
         closed = CLOSED if rows == "few" else []
@@ -203,27 +206,37 @@ def kind_of(folder: Path) -> str:
     return next((kind for name, kind in named.items() if (folder / name).exists()), "image")
 
 
-def texts(folder: Path, source: str, target: str, place: Path) -> dict[str, str]:
-    """Files of one pair."""
-    parts = {"source": ("train", source), "target": ("train", target), "test": ("test", target)}
-    for name, (split, domain) in parts.items():
+def texts(folder: Path, sources: list[str], target: str, place: Path) -> dict[str, str]:
+    """Files of one pair: of all sources, of each, and of the target."""
+    parts = {"source": ("train", sources), "target": ("train", [target]), "test": ("test", [target]),
+             **{source: ("train", [source]) for source in sources}}  # fmt: skip
+    for name, (split, domains) in parts.items():
         lines = [line for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-                 if json.loads(line)["domain"] == domain]  # fmt: skip
+                 if json.loads(line)["domain"] in domains]  # fmt: skip
         (place / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     without = [json.dumps({"text": json.loads(line)["text"]})
                for line in (place / "target.jsonl").read_text(encoding="utf-8").splitlines()]  # fmt: skip
     (place / "unlabelled.jsonl").write_text("\n".join(without), encoding="utf-8")
-    return {name: str(place / f"{name}.jsonl") for name in ("source", "target", "test", "unlabelled")}
+    return {name: str(place / f"{name}.jsonl") for name in (*parts, "unlabelled")}
 
 
-def images(folder: Path, source: str, target: str, place: Path) -> dict[str, str]:
+def images(folder: Path, sources: list[str], target: str, place: Path) -> dict[str, str]:
     """Folders of one pair: every second file of each class of the target is a test row."""
     for at, file in enumerate(sorted((folder / target).glob("*/*"))):
         part = place / ("test" if at % 2 else "target") / file.parent.name
         part.mkdir(parents=True, exist_ok=True)
         (part / file.name).symlink_to(file.resolve())
-    return {"source": str(folder / source), "target": str(place / "target"), "test": str(place / "test"),
-            "unlabelled": str(place / "target")}  # fmt: skip
+    for file in (file for source in sources for file in (folder / source).glob("*/*")):
+        part = place / "source" / file.parent.name
+        part.mkdir(parents=True, exist_ok=True)
+        (part / f"{file.parts[-3]}-{file.name}").symlink_to(file.resolve())
+    return {
+        **{source: str(folder / source) for source in sources},
+        "source": str(place / "source"),
+        "target": str(place / "target"),
+        "test": str(place / "test"),
+        "unlabelled": str(place / "target"),
+    }
 
 
 def spoken(folder: Path) -> list[dict[str, str]]:
@@ -232,14 +245,15 @@ def spoken(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def sounds(folder: Path, source: str, target: str, place: Path) -> dict[str, str]:
+def sounds(folder: Path, sources: list[str], target: str, place: Path) -> dict[str, str]:
     """Folders of one pair of speakers."""
-    parts = {("train", source): "source", ("train", target): "target", ("test", target): "test"}
+    parts = {("train", target): ["target"], ("test", target): ["test"],
+             **{("train", source): ["source", source] for source in sources}}  # fmt: skip
     for row in spoken(folder):
-        if part := parts.get((row["split"], row["speaker"])):
+        for part in parts.get((row["split"], row["speaker"]), ()):
             (place / part / row["label"]).mkdir(parents=True, exist_ok=True)
             (place / part / row["label"] / Path(row["path"]).name).symlink_to((folder / row["path"]).resolve())
-    return {"source": str(place / "source"), "target": str(place / "target"), "test": str(place / "test"),
+    return {**{part: str(place / part) for part in (*sources, "source", "target", "test")},
             "unlabelled": str(place / "target")}  # fmt: skip
 
 
