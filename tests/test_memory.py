@@ -40,7 +40,9 @@ print(sum(faults[6:]), (held - peak_bytes()) // 10**6)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
-@pytest.mark.parametrize(("said", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+@pytest.mark.parametrize(
+    ("said", "kept"), [({}, True), pytest.param({"MALLOC_TRIM_THRESHOLD_": "131072"}, False, marks=pytest.mark.slow)]
+)
 def test_freed_memory_is_there_for_the_next_tensor_and_goes_back_between_trainings(said, kept):
     done = subprocess.run([sys.executable, "-c", FAULTS], env={**os.environ, **said}, capture_output=True, check=True)
     faults, given_back = map(int, done.stdout.split())

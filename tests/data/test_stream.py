@@ -58,10 +58,10 @@ def test_rows_of_shards_of_each_kind_are_drawn_with_their_places(kind, tmp_path)
 def test_each_row_is_as_likely_as_any_other_however_small_the_batches(tmp_path, monkeypatch):
     folder = write(tmp_path / "shards", "parquet")
     monkeypatch.setattr(stream, "BATCH", 7)
-    drawn = [draw_rows(str(folder), 6, spec(split_seed=seed)).ids for seed in range(200)]
+    drawn = [draw_rows(str(folder), 6, spec(split_seed=seed)).ids for seed in range(100)]
     assert {len(ids) for ids in drawn} == {6}
     counts = np.bincount([int(row_id.split(":")[1]) for ids in drawn for row_id in ids], minlength=COUNT)
-    expected = 200 * 6 / COUNT
+    expected = 100 * 6 / COUNT
     assert ((counts - expected) ** 2 / expected).sum() < 112  # chi square of 59 degrees of freedom: p > 0.00003
 
 

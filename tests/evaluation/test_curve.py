@@ -103,7 +103,8 @@ def test_fewer_seeds_make_a_wider_band():
     assert widths[0] > 2 * widths[1]
 
 
-@pytest.mark.parametrize(("rows", "more"), [(ROWS, 40), (ROWS, 384), (ROWS[:3], 32)])
+@pytest.mark.parametrize(("rows", "more"), [(ROWS, 40), *(pytest.param(*each, marks=pytest.mark.slow)
+                                                        for each in ((ROWS, 384), (ROWS[:3], 32)))])  # fmt: skip
 def test_bands_hold_the_next_measurement_about_as_often_as_they_say(rows, more):
     rng, asked, inside = np.random.default_rng(0), rows[-1] + more, []
     for repeat in range(100):

@@ -49,7 +49,8 @@ def lines(told) -> dict[str, dict]:
     return {line["model"]: line for line in told["models"]}
 
 
-@pytest.mark.parametrize("modality", ["text-classification", "image-classification",
+@pytest.mark.parametrize("modality", ["text-classification",
+                                      pytest.param("image-classification", marks=pytest.mark.slow),
                                       pytest.param("audio-classification", marks=pytest.mark.slow),
                                       pytest.param("token-classification", marks=pytest.mark.slow),
                                       pytest.param("sequence-classification", marks=pytest.mark.slow)])  # fmt: skip
@@ -65,8 +66,8 @@ def test_a_model_of_each_modality_does_the_same_in_full_precision(modality, trai
     assert b"site-packages" not in (tmp_path / "onnx" / "model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("kind", [pytest.param("hubert", marks=pytest.mark.slow), "whisper",
-                                  pytest.param("ast", marks=pytest.mark.slow)])  # fmt: skip
+@pytest.mark.parametrize("kind", ["hubert", "whisper", "ast"])
+@pytest.mark.slow
 def test_audio_families_are_exported(kind, trained, tmp_path):
     run = trained("audio-classification", tiny_audio_model(tmp_path / kind, kind))
     assert lines(export(Subject.of(run), tmp_path / "onnx", ["fp32"]))["fp32"]["largest_difference"] < 1e-4
@@ -176,6 +177,7 @@ def test_the_command_shows_a_table_and_refuses_what_it_cannot_do(command, traine
         assert (code, told in errors) == (2, True), errors
 
 
+@pytest.mark.slow
 def test_other_rows_may_judge_where_the_own_are_gone(command, trained, tmp_path):
     run = trained("text-classification")
     recipe = run.part("recipe.yaml")

@@ -198,8 +198,8 @@ PYRAMIDS = {
 }
 
 
-@pytest.mark.parametrize("side", [32, 64])
-@pytest.mark.parametrize("kind", PYRAMIDS)
+@pytest.mark.parametrize(("kind", "side"), [("Swin", 32), ("FocalNet", 64), *(
+    pytest.param(*each, marks=pytest.mark.slow) for each in (("Swin", 64), ("FocalNet", 32)))])  # fmt: skip
 def test_networks_of_several_scales_fill_in_images_of_any_size(kind, side, image, classifier, tmp_path):
     spec = ModelSpec(name=str(tmp_path / kind), image_size=side)
     classifier(PYRAMIDS[kind]).save_pretrained(spec.name)

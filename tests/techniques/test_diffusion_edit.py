@@ -132,6 +132,7 @@ def test_new_words_learn_to_denoise_the_rows_and_nothing_else_changes(image_pipe
     assert not torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_adapters_learn_to_denoise_the_rows_and_the_rest_stays(image_pipeline, image):
     pipe = editing.load_editor(image_pipeline, None)
     torch.manual_seed(0)

@@ -54,9 +54,10 @@ def test_what_is_remembered_is_a_moving_average():
     assert memory.take("said", torch.tensor([0.0])).item() == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize(
-    "technique", [FixMatch(threshold=0.8), FixMatch(flexible=True), FixMatch(align=True)], ids=repr
-)
+@pytest.mark.parametrize("technique", [
+    FixMatch(threshold=0.8), *(pytest.param(each, marks=pytest.mark.slow)
+                               for each in (FixMatch(flexible=True), FixMatch(align=True)))
+], ids=repr)  # fmt: skip
 def test_few_labels_and_many_rows_without_are_more_than_few_labels(few_moons, technique):
     assert few_moons(technique, 4) > 0.03
 

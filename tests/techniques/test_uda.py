@@ -32,6 +32,7 @@ def test_views_that_agree_cost_nothing_unless_targets_are_sharper():
     assert sharpened_consistency(logits, logits, 0.4, 0.0).item() > 0.01
 
 
+@pytest.mark.slow
 def test_few_labels_and_many_rows_without_are_more_than_few_labels(few_moons):
     assert few_moons(Uda(), 4) > 0.03
 

@@ -77,6 +77,7 @@ def test_rows_that_it_makes_have_the_colour_of_their_class_and_codes_tell_them_a
     assert context.facts["vae"]["active_codes"] >= 1
 
 
+@pytest.mark.slow
 def test_sounds_that_it_makes_move_in_pitch_as_their_class_does(audio, assets, tmp_path, monkeypatch):
     monkeypatch.setattr(mels, "PHASE_STEPS", 4)  # pitch is heard before phases fit
     technique = Vae(steps=60, channels=8, code=4, batch_size=6, learning_rate=3e-3, keep=ALL)
