@@ -184,9 +184,9 @@ def advised(found: Shift, kind: Kind) -> list[str]:
         said.append("the domains hardly differ: a plain training on all labelled rows; more labels help more than any "
                     "adaptation")  # fmt: skip
     elif moved <= OTHER_PRIOR and not lost and not alone:
-        strong = ", then cdan, where it is not enough" if found.auc > APART else ""
+        strong = ", then dann" if found.auc > APART else ""
         said.append(f"inputs differ (AUC {found.auc:.2f}) and classes do not: adapted_head first, since it needs no "
-                    f"training; of what trains the network coral, since it has least to set{strong}")  # fmt: skip
+                    f"training; of what trains the network mcc, which was best where we measured{strong}")  # fmt: skip
     if kind == "image" and found.auc >= NEAR:
         said.append("a fine-tuned network with BatchNorm (ResNet, …) can follow the target without training: "
                     "hf-smalldata predict RUN TARGET --adapt statistics")  # fmt: skip

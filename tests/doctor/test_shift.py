@@ -71,7 +71,7 @@ def reviews(prefix, count, positive, seed=0):
 BOOKS, FILMS = ("novel", "chapter", "author", "pages"), ("actor", "scene", "plot", "screen")
 
 
-def test_other_words_call_for_pretraining_and_alike_classes_for_coral():
+def test_other_words_call_for_pretraining_and_alike_classes_for_alignment():
     found = shift(reviews(BOOKS, 80, 0.5), reviews(FILMS, 80, 0.5), ["neg", "pos"])
     assert found.auc > 0.95
     assert found.unknown_words > 0.4

@@ -1,9 +1,8 @@
 """CORAL: make the covariance of labelled and unlabelled features alike.
 
-Helps when labels come from one domain and the model serves another, of which rows without labels are at hand, and as a
-first thing to try: it has one number to set and no second network to train. Does little where batches are far smaller
-than features are wide, since their covariances are noise, and hurts where classes are balanced differently in the two
-domains.
+Helps when labels come from one domain and the model serves another, of which rows without labels are at hand: it has
+one number to set and no second network to train. Does little where batches are far smaller than features are wide,
+since their covariances are noise, and hurts where classes are balanced differently in the two domains.
 """
 
 from __future__ import annotations
