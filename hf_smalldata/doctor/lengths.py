@@ -27,6 +27,11 @@ class Lengths(NamedTuple):
     most: float | None = None  # what the model takes; None for no limit
     windows: bool = False  # longer rows are cut into windows, so that nothing is lost
 
+    @property
+    def setting(self) -> str:
+        """What a recipe calls `most`."""
+        return {"tokens": "model.max_length", "seconds": "model.seconds"}[self.unit]
+
 
 def lengths_of(task: Task, processor: Any) -> Lengths | None:
     """How a task's model measures rows: tokens, or seconds; None for images, which are all scaled to one size."""
@@ -73,7 +78,8 @@ def judged(values: Sequence[float], ids: Sequence[str], unit: str, model: Length
     if model.windows or len(cut) < MUCH_CUT * len(ids):
         return Finding("lengths", "pass", sentence + (", read as windows" if cut and model.windows else ""), cut)
     return Finding("lengths", "warn", f"{sentence}: what lies beyond is not seen", cut,
-                   "take a model for longer inputs, or put what matters first")  # fmt: skip
+                   f"raise {model.setting} if the model takes more, take one for longer inputs, or put what "
+                   "matters first")  # fmt: skip
 
 
 def _number(value: float) -> str:

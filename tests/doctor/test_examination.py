@@ -30,6 +30,7 @@ def test_what_a_model_cuts_off_is_counted(made):
     found = lengths(data, model)
     assert found.level == "warn"
     assert "5 of 20 above the model's 512" in found.sentence
+    assert found.advice.startswith("raise model.max_length if the model takes more")
     assert len(found.ids) == 5
 
 
