@@ -96,6 +96,7 @@ def refusal(capsys, monkeypatch, here: Path, *words: object) -> str:
         ("data.labels_per_class=many", "data.labels_per_class: input should be a valid integer"),
         ("data.test_fraction=1.5", "data.test_fraction: expected above 0 and below 1, got 1.5"),
         ("model.max_length=1000", "takes at most 64 tokens, got 1000"),
+        ("model.max_length=2", "model.max_length: expected 3 at least, got 2"),
         ("seeds=[0, 0]", "seeds: each seed once"),
         ("seeds=-1", "seeds: expected whole numbers from 0 to"),
         ("train.early_stopping_patience=2", "train.early_stopping_patience: there are no validation rows"),

@@ -62,13 +62,10 @@ class SequenceClassification(TextClassification):
         """The tokenizer, which must know letters.
 
         Raises:
-            UserError: as for texts; no sequence model; `max_length` without room for a letter.
+            UserError: as for texts; no sequence model.
         """
         tokenizer = super().load_processor(spec)
         spelling(tokenizer)
-        least = tokenizer.num_special_tokens_to_add() + 1
-        if tokenizer.model_max_length < least:
-            raise UserError(f"model.max_length: expected {least} at least, got {tokenizer.model_max_length}")
         return tokenizer
 
     def encode(self, rows: Dataset, processor: Any) -> list[Features]:

@@ -106,7 +106,7 @@ def load_tokenizer(model_class: str, spec: ModelSpec, **settings: Any) -> Any:
         settings: the tokenizer's own.
 
     Raises:
-        UserError: no tokenizer, or `max_length` above what the model can take.
+        UserError: no tokenizer, or `max_length` above what the model can take or without room for a token.
     """
     tokenizer = load_processor("AutoTokenizer", model_class, spec, **settings)
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes of no files
@@ -115,6 +115,8 @@ def load_tokenizer(model_class: str, spec: ModelSpec, **settings: Any) -> Any:
     if spec.max_length is not None and spec.max_length > limit:
         raise UserError(f"model.max_length: {spec.name} takes at most {limit} tokens, got {spec.max_length}")
     tokenizer.model_max_length = spec.max_length or limit
+    if tokenizer.model_max_length < (least := tokenizer.num_special_tokens_to_add() + 1):  # it would not cut at all
+        raise UserError(f"model.max_length: expected {least} at least, got {tokenizer.model_max_length}")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
