@@ -212,6 +212,9 @@ def _labelled(
         if splits.problem_type == "single_label_classification":
             labels = [place[label] for label in rows["label"][:]]
             kept = [at for at, label in enumerate(labels) if label is not None]
+            if not kept:
+                raise UserError(f"data.source: data.source_labels leaves no row of {source}; map one of its labels, or "
+                                "leave this source out")  # fmt: skip
             rows = rows.select(kept).remove_columns("label").add_column(
                 "label", [labels[at] for at in kept], feature=splits.train.features["label"]
             )  # fmt: skip

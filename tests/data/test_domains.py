@@ -157,6 +157,8 @@ def test_labels_that_do_not_match_are_refused_with_both_lists(target, write):
         read(**target, source=other, source_labels={"negative": "negativ"})
     with pytest.raises(UserError, match=r"'negativ' is no label of any source; did you mean 'negative'"):
         read(**target, source=other, source_labels={"negative": "neg", "negativ": "neg"})
+    with pytest.raises(UserError, match=r"data\.source_labels leaves no row of .*other\.jsonl; map one of its labels"):
+        read(**target, source=other, source_labels={"negative": None, "pos": None})
     with pytest.raises(UserError, match=r"'negative:neg' is no label of any source; a pair is written with a space"):
         read(**target, source=other, source_labels={"negative:neg": None})
 
